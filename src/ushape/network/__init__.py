@@ -1,0 +1,1 @@
+"""Tensors: the U-Net itself and what the hardware does best."""

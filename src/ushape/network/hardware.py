@@ -1,0 +1,69 @@
+"""What this machine computes fastest, found by asking it.
+
+Half the time of a U-Net on a CPU goes into moving activations, so bfloat16 with channels last is two to four times
+faster than float32 wherever the processor has instructions for it; where it has not, bfloat16 is emulated and slower.
+Weights and the optimiser's state stay in float32 everywhere.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager
+
+import torch
+from torch import nn
+
+from ushape.errors import RecipeError
+
+__all__ = ["autocast", "best_dtype", "choose_device", "describe_device", "in_best_format", "set_threads"]
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device called `name`, or for `auto` the fastest one there is; RecipeError when it is not there."""
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device("cuda" if present["cuda"] else "mps" if present["mps"] else "cpu")
+    if not present.get(name.split(":")[0], False):
+        there = ", ".join(device for device, is_there in present.items() if is_there)
+        raise RecipeError(f"expected a device this machine has ({there}), found {name!r}; choose one or leave `auto`")
+    return torch.device(name)
+
+
+def best_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the hardware multiplies it natively, else float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    if device.type != "cpu":
+        return torch.float32
+    # The library's answer obeys ONEDNN_MAX_CPU_ISA but says yes to mere AVX512 too, where bfloat16 is emulated;
+    # the processor's own flags know that.
+    library = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    processor = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if library and processor else torch.float32
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
+    """A context in which convolutions compute in `dtype`."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
+
+
+def in_best_format(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network on the device, its 2-D weights with the channels last, as the convolutions want them."""
+    if getattr(network, "dims", 2) == 2:
+        return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return network.to(device=device)
+
+
+def set_threads() -> int:
+    """Use the cores this process may run on; returns how many. OMP_NUM_THREADS is obeyed."""
+    if "OMP_NUM_THREADS" not in os.environ and hasattr(os, "sched_getaffinity"):
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+    return torch.get_num_threads()
+
+
+def describe_device(device: torch.device) -> str:
+    """One line for reports: the device, its threads and the number format."""
+    dtype = str(best_dtype(device)).removeprefix("torch.")
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, {dtype}"
+    return f"{device.type} with {torch.get_num_threads()} threads, {dtype}"

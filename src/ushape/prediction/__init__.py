@@ -1,0 +1,1 @@
+"""A network meets an image of any size."""

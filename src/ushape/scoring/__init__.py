@@ -1,0 +1,1 @@
+"""Reference and estimate become numbers. Works without torch."""

@@ -1,0 +1,281 @@
+"""From a network's maps to objects: the inverse of `targets.maps.encode`.
+
+All kinds are read the same way. Where the foreground's probability passes a threshold is the mask. Inside it a
+landscape (the probability of "inside", or the distance) has one summit per object; its summits above a seed
+threshold are the seeds, and each seed floods its surroundings within the mask until it meets another's (a
+watershed). Seeds are sought at falling levels, so that a small object, whose summit is low, is found too, and a
+piece of mask without any seed becomes an object of its own.
+
+Conventions
+- probabilities (K, *space) float32 in [0, 1]: the classes first, summing to 1, then (kind `distance`) the distance.
+- instances (*space) int32: objects 1..n without a gap, 0 = background. Pixels are connected by their sides.
+- What has to be chosen (thresholds, sizes) stands in a `Decision`, which belongs into the model file; it is tuned on
+  validation images by `tune_decision`, never on the images that are scored.
+
+References
+- Watershed from seeds: Beucher and Meyer 1993, as in `skimage.segmentation.watershed`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.segmentation import watershed
+
+from ushape.errors import DataError, RecipeError
+from ushape.targets.maps import Encoding
+
+__all__ = [
+    "Decision",
+    "default_decision",
+    "maps_to_instances",
+    "object_sizes",
+    "tune_decision",
+    "typical_diameter",
+]
+
+Float = NDArray[np.float32]
+Instances = NDArray[np.int32]
+Mask = NDArray[np.integer[Any]]
+Score = Callable[[list[Mask], list[Mask]], float]
+
+# An object or seed smaller than this share of the typical object is taken for noise unless tuning says otherwise.
+NOISE_SHARE = 0.05
+SEED_SHARE = 0.01
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is decided when maps become objects.
+
+    seed_threshold  the landscape above this is a seed, in [0, 1]
+    mask_threshold  the probability of foreground above this is object, in [0, 1]
+    min_size        objects with fewer pixels are removed
+    min_seed        seeds with fewer pixels are not seeds
+    smoothing       standard deviation in px of a Gaussian over the landscape before seeds are sought; 0 = none
+    """
+
+    seed_threshold: float = 0.5
+    mask_threshold: float = 0.5
+    min_size: int = 10
+    min_seed: int = 1
+    smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("seed_threshold", "mask_threshold"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise RecipeError(f"expected the decision's {name} to be from 0 to 1, found {getattr(self, name)}")
+        for name in ("min_size", "min_seed", "smoothing"):
+            if not getattr(self, name) >= 0:
+                raise RecipeError(f"expected the decision's {name} to be 0 or more, found {getattr(self, name)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields by name, ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Decision:
+        """The inverse of `to_dict`; RecipeError names a field that does not exist."""
+        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        if unknown:
+            raise RecipeError(f"expected only fields of a decision, found {', '.join(unknown)}; remove them")
+        return cls(**values)
+
+
+def object_sizes(masks: Iterable[Mask]) -> NDArray[np.int64]:
+    """The number of pixels of every object of every mask, (n_objects,) int64; an id is one object per mask."""
+    areas = [np.unique(mask[mask > 0], return_counts=True)[1] for mask in map(np.asarray, masks)]
+    return np.concatenate([np.zeros(0, np.int64), *areas]).astype(np.int64)
+
+
+def typical_diameter(masks: Sequence[Mask]) -> float:
+    """The diameter in pixels of a disc (ball) as large as the median object; DataError without an object."""
+    areas = object_sizes(masks)
+    if not areas.size:
+        raise DataError("expected at least one object in the masks, found none; annotate some objects")
+    ball = {2: math.pi / 4, 3: math.pi / 6}[np.asarray(masks[0]).ndim]
+    return float((np.median(areas) / ball) ** (1 / np.asarray(masks[0]).ndim))
+
+
+def default_decision(encoding: Encoding, typical_size: float = 200.0) -> Decision:
+    """A decision to start from, before any tuning.
+
+    Args:
+        encoding: of the maps that will be read.
+        typical_size: pixels of a typical object (the median of `object_sizes`); sets what is too small.
+    """
+    seed, mask, smoothing = {
+        "semantic": (0.5, 0.5, 0.0),
+        "ridge": (0.8, 0.4, 0.0),
+        "border": (0.5, 0.5, 0.0),
+        "distance": (0.5, 0.5, 1.0),
+    }[encoding.kind]
+    return Decision(
+        seed_threshold=seed,
+        mask_threshold=mask,
+        min_size=round(NOISE_SHARE * typical_size),
+        min_seed=max(1, round(SEED_SHARE * typical_size)),
+        smoothing=smoothing,
+    )
+
+
+def maps_to_instances(probabilities: Float, encoding: Encoding, decision: Decision) -> Instances:
+    """Objects 1..n from a network's maps.
+
+    Args:
+        probabilities: (K, *space) float32 in [0, 1], the encoding's channels.
+        encoding: how the network was told of objects. `semantic` has no landscape: its objects are the connected
+            pieces of everything that is not background.
+        decision: thresholds and sizes.
+
+    Returns:
+        (*space) int32 instances.
+
+    Raises:
+        DataError: the number of maps is not the encoding's.
+    """
+    if len(probabilities) != encoding.n_channels:
+        raise DataError(
+            f"expected {encoding.n_channels} maps for the encoding {encoding.kind!r}, found {len(probabilities)}; "
+            "read the maps with the encoding they were trained for"
+        )
+    foreground = 1 - probabilities[0]
+    mask = foreground > decision.mask_threshold
+    if encoding.kind == "semantic":
+        return _without_small(ndimage.label(mask)[0], decision.min_size)
+    landscape = probabilities[-1] if encoding.kind == "distance" else probabilities[1]
+    if decision.smoothing:
+        landscape = ndimage.gaussian_filter(landscape, decision.smoothing)
+    seeds = _seeds(landscape, mask, decision)
+    return _without_small(_flood(seeds, landscape, mask), decision.min_size)
+
+
+def _seeds(landscape: Float, mask: NDArray[np.bool_], decision: Decision) -> Instances:
+    """(*space) int32 seeds 1..n: summits above the threshold, then, where there is none, above half of it.
+
+    The whole piece of mask is the last level; its pieces have no seed only where the landscape is flat and low.
+    """
+    seeds = np.zeros(mask.shape, np.int32)
+    n = 0
+    levels = [(landscape > decision.seed_threshold * share) & mask for share in (1.0, 0.5)]
+    for region, least in [(levels[0], decision.min_seed), (levels[1], decision.min_seed), (mask, decision.min_size)]:
+        pieces, n_pieces = ndimage.label(region)
+        fresh = np.bincount(pieces.ravel(), minlength=n_pieces + 1) >= least
+        fresh[pieces[seeds > 0]] = False
+        fresh[0] = False
+        numbers = np.where(fresh, n + np.cumsum(fresh), 0).astype(np.int32)
+        seeds = np.maximum(seeds, numbers[pieces])
+        n += int(fresh.sum())
+    return seeds
+
+
+def _flood(seeds: Instances, landscape: Float, mask: NDArray[np.bool_]) -> Instances:
+    """(*space) int32: every pixel of the mask goes to a seed. A piece of mask with a single seed needs no flood."""
+    pieces, n_pieces = ndimage.label(mask)
+    lowest = np.full(n_pieces + 1, np.iinfo(np.int32).max, np.int32)
+    highest = np.zeros(n_pieces + 1, np.int32)
+    where = seeds > 0
+    np.minimum.at(lowest, pieces[where], seeds[where])
+    np.maximum.at(highest, pieces[where], seeds[where])
+    highest[0] = 0
+    instances = np.where(lowest == highest, highest, 0)[pieces]
+    shared = (lowest < highest)[pieces]
+    if shared.any():
+        flooded = watershed(-landscape, seeds * shared, mask=shared)  # type: ignore[no-untyped-call]
+        instances = np.where(shared, flooded, instances)
+    return np.asarray(instances, np.int32)
+
+
+def _without_small(instances: Instances, min_size: int) -> Instances:
+    """Objects of fewer pixels removed, the others numbered 1..n."""
+    areas = np.bincount(instances.ravel())
+    kept = np.flatnonzero(areas >= min_size)
+    numbers = np.zeros(len(areas), np.int32)
+    kept = kept[kept > 0]
+    numbers[kept] = np.arange(1, len(kept) + 1)
+    return numbers[instances]
+
+
+def tune_decision(
+    maps: Sequence[Float],
+    references: Sequence[Mask],
+    encoding: Encoding,
+    score: Score,
+    *,
+    tolerance: float = 0.002,
+) -> tuple[Decision, float]:
+    """The decision that suits validation images, chosen for being stable rather than for a lucky peak.
+
+    Each field is tried over a short list of values while the others stand still, the strongest first. The score of
+    a value is averaged with its neighbours', and of the values that are as good as the best, to the tolerance, the
+    middle one is taken: a threshold in the middle of a plateau still holds on the next image. Some 20 decisions
+    are tried in all, so the cost is bounded: each reads every map once.
+
+    Args:
+        maps: (K, *space) probabilities of each validation image.
+        references: (*space) instances of the same images.
+        encoding: of the maps.
+        score: (references, estimates) -> a number, the larger the better; nan says nothing.
+        tolerance: differences of the score up to this do not count.
+
+    Returns:
+        The decision, and its score on these images (which is a score used for choosing, not a result).
+    """
+    if not maps or len(maps) != len(references):
+        raise DataError(
+            f"expected a reference for each of at least one set of maps, found {len(maps)} maps and "
+            f"{len(references)} references; hold out at least one annotated image for validation"
+        )
+    sizes = object_sizes(references)
+    typical = float(np.median(sizes)) if sizes.size else 200.0
+    decision = default_decision(encoding, typical)
+    known: dict[Decision, float] = {}
+
+    def value(tried: Decision) -> float:
+        if tried not in known:
+            known[tried] = score(list(references), [maps_to_instances(m, encoding, tried) for m in maps])
+        return known[tried]
+
+    for field, choices in _choices(encoding, typical).items():
+        tried = [replace(decision, **{field: choice}) for choice in choices]
+        values = np.array([value(t) for t in tried])
+        if not np.isnan(values).all():
+            decision = tried[_middle_of_plateau(values, tolerance)]
+    return decision, value(decision)
+
+
+def _choices(encoding: Encoding, typical: float) -> dict[str, list[Any]]:
+    """The values of each field to try, by rising value, the strongest field first."""
+    choices: dict[str, list[Any]] = {
+        "seed_threshold": [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
+        "mask_threshold": [0.3, 0.4, 0.5, 0.6, 0.7],
+        "smoothing": [0.0, 1.0, 2.0],
+        "min_size": sorted({round(share * typical) for share in (0.0, 0.02, NOISE_SHARE, 0.1, 0.2, 0.3)}),
+    }
+    if encoding.kind == "semantic":
+        del choices["seed_threshold"], choices["smoothing"]
+    return choices
+
+
+def _middle_of_plateau(values: NDArray[np.float64], tolerance: float) -> int:
+    """The index in the middle of the run of near-best values; a value counts with its neighbours.
+
+    Of a run of even length the better of the two middle ones is taken.
+    """
+    values = np.where(np.isnan(values), np.nanmin(values), values)
+    padded = np.pad(values, 1, mode="edge")
+    smooth = (padded[:-2] + padded[1:-1] + padded[2:]) / 3
+    good = smooth >= smooth.max() - tolerance
+    start = stop = int(smooth.argmax())
+    while start > 0 and good[start - 1]:
+        start -= 1
+    while stop < len(good) - 1 and good[stop + 1]:
+        stop += 1
+    low, high = (start + stop) // 2, (start + stop + 1) // 2
+    return high if values[high] > values[low] else low
