@@ -5,9 +5,9 @@ Conventions
   means "ignore" in the reference and nothing in the estimate, where it is read as background.
 - A reference and an estimate object match at a threshold t when their IoU is greater than t. At t >= 0.5 an object
   has at most one match, so matching needs no search for the best assignment.
-- Ignored pixels (reference -1) are in no intersection and no union: an estimate may extend from a labelled object
-  into an ignored margin at no cost. An estimate object with more than half of its pixels on ignored ones is a true
-  positive where it matches, and otherwise it is not counted: nobody looked whether something is there.
+- Ignored pixels (reference -1) are in no intersection and, except for SEG, in no union: an estimate may extend from
+  a labelled object into an ignored margin at no cost. An estimate object with more than half of its pixels on ignored
+  ones is a true positive where it matches, and otherwise it is not counted: nobody looked whether something is there.
 - An incomplete image lacks some reference objects, so a surplus estimate proves nothing: such an image counts for
   SEG and recall, and is left out of every score that counts false positives (AP, F1, precision, PQ).
 - Pooled scores add up the counts of all images first. "Per image" scores are means of each image's own score.
@@ -19,8 +19,8 @@ References
   not the area under a precision-recall curve that bears the same name.
 - PQ: Kirillov et al., Panoptic Segmentation, 2019.
 - SEG: Cell Tracking Challenge (Ulman et al. 2017): the IoU of the estimate that covers more than half of a
-  reference object, 0 without such an estimate, averaged over all reference objects. On a reference without ignored
-  pixels it is the challenge's own number.
+  reference object, 0 without such an estimate, averaged over all reference objects. Here, as in the challenge, whole
+  label images are compared: ignored pixels are background, so it is the challenge's own number.
 """
 
 from __future__ import annotations
@@ -133,7 +133,8 @@ def _from_table(
     # Two different estimates cannot both cover more than half of one object, so no value is overwritten.
     seg = np.zeros(len(rows))
     covers = 2 * shared > reference_area[row]
-    seg[row[covers]] = iou[covers]
+    whole = shared / (reference_area[row] + (estimate_area + ignored_area)[column] - shared)
+    seg[row[covers]] = whole[covers]
     matched = iou > 0.5
     return ObjectCounts(
         n_reference=int((rows > 0).sum()),

@@ -120,7 +120,7 @@ def default_decision(encoding: Encoding, typical_size: float = 200.0) -> Decisio
         seed_threshold=seed,
         mask_threshold=mask,
         min_size=round(NOISE_SHARE * typical_size),
-        min_seed=max(1, round(SEED_SHARE * typical_size)),
+        min_seed=round(SEED_SHARE * typical_size),
         smoothing=smoothing,
     )
 
@@ -159,12 +159,12 @@ def maps_to_instances(probabilities: Float, encoding: Encoding, decision: Decisi
 def _seeds(landscape: Float, mask: NDArray[np.bool_], decision: Decision) -> Instances:
     """(*space) int32 seeds 1..n: summits above the threshold, then, where there is none, above half of it.
 
-    The whole piece of mask is the last level; its pieces have no seed only where the landscape is flat and low.
+    The mask itself is the last level: a piece of it without any seed is its own seed, and `min_size` judges it.
     """
     seeds = np.zeros(mask.shape, np.int32)
     n = 0
     levels = [(landscape > decision.seed_threshold * share) & mask for share in (1.0, 0.5)]
-    for region, least in [(levels[0], decision.min_seed), (levels[1], decision.min_seed), (mask, decision.min_size)]:
+    for region, least in [(levels[0], decision.min_seed), (levels[1], decision.min_seed), (mask, 1)]:
         pieces, n_pieces = ndimage.label(region)
         fresh = np.bincount(pieces.ravel(), minlength=n_pieces + 1) >= least
         fresh[pieces[seeds > 0]] = False
@@ -183,8 +183,7 @@ def _flood(seeds: Instances, landscape: Float, mask: NDArray[np.bool_]) -> Insta
     where = seeds > 0
     np.minimum.at(lowest, pieces[where], seeds[where])
     np.maximum.at(highest, pieces[where], seeds[where])
-    highest[0] = 0
-    instances = np.where(lowest == highest, highest, 0)[pieces]
+    instances = highest[pieces]
     shared = (lowest < highest)[pieces]
     if shared.any():
         flooded = watershed(-landscape, seeds * shared, mask=shared)  # type: ignore[no-untyped-call]
@@ -195,7 +194,7 @@ def _flood(seeds: Instances, landscape: Float, mask: NDArray[np.bool_]) -> Insta
 def _without_small(instances: Instances, min_size: int) -> Instances:
     """Objects of fewer pixels removed, the others numbered 1..n."""
     areas = np.bincount(instances.ravel())
-    kept = np.flatnonzero(areas >= min_size)
+    kept = np.flatnonzero(areas >= max(min_size, 1))
     numbers = np.zeros(len(areas), np.int32)
     kept = kept[kept > 0]
     numbers[kept] = np.arange(1, len(kept) + 1)

@@ -1,0 +1,385 @@
+"""The command line: parse, call one function, print.
+
+Standard output carries results (with --json one object and nothing else); words and progress go to standard error.
+Exit status: 0 done, 1 the input was wrong or some inputs failed, 2 bad usage, 130 interrupted with everything saved.
+Everything heavy is imported inside the command that needs it, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from ushape.data.dataset import Dataset
+    from ushape.training.session import Clock, Listener
+
+# Threads that spin while they wait take the processors from those that work, wherever other programs run beside this
+# one: a training step took 2 s instead of 0.8 s. Alone on the machine it makes no difference. Read when torch loads.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+STARTED = time.perf_counter()
+"""When the process began its work: a time budget counts from here."""
+
+app = typer.Typer(
+    name="ushape",
+    help="Turn a few annotated images into a segmenter, in minutes, on a laptop.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+class Interrupted(Exception):  # noqa: N818 - it is no error
+    """The user pressed Ctrl-C and everything was saved."""
+
+
+@dataclass
+class Output:
+    """Where a command's answer goes: words for a person, or one JSON object."""
+
+    as_json: bool
+    debug: bool
+
+    def say(self, text: str) -> None:
+        """Words for a person, on standard error."""
+        print(text, file=sys.stderr, flush=True)
+
+    def result(self, values: dict[str, Any], text: str) -> None:
+        """The answer, on standard output: `values` as JSON or `text`."""
+        print(json.dumps(values, default=str) if self.as_json else text, flush=True)
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show where an error arose.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Data = Annotated[str, typer.Argument(help="A folder, or a name from `ushape datasets list`, with a part as name:part.")]
+ModelArgument = Annotated[str, typer.Argument(help="A run folder or a model file.")]
+Rotations = Annotated[int, typer.Option(help="Average over 1, 2, 4 or 8 flips and quarter turns of each image.")]
+
+
+@contextmanager
+def answering(as_json: bool, debug: bool) -> Iterator[Output]:
+    """Run a command: mistakes of the user become one line and status 1, Ctrl-C status 130."""
+    from ushape.errors import UshapeError
+
+    try:
+        yield Output(as_json, debug)
+    except UshapeError as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise typer.Exit(130) from None
+    except MemoryError as error:
+        if debug:
+            raise
+        print(
+            f"error: expected enough memory, found too little ({error}); use smaller images or tiles", file=sys.stderr
+        )
+        raise typer.Exit(1) from None
+
+
+def open_data(data: str, out: Output) -> Dataset:
+    """The dataset behind DATA; what was understood is told, problems too."""
+    from ushape.data.catalog import open_dataset
+
+    dataset = open_dataset(data)
+    for finding in dataset.findings:
+        out.say(f"  {finding}")
+    for problem in dataset.problems:
+        out.say(f"  warning: {problem}")
+    return dataset
+
+
+def score_table(scores: dict[str, float]) -> str:
+    """Scores as lines of name and value."""
+    width = max(map(len, scores), default=0)
+    return "\n".join(
+        f"{name:<{width}}  {value:.4f}" if isinstance(value, float) else f"{name:<{width}}  {value}"
+        for name, value in scores.items()
+    )
+
+
+def listener() -> Listener:
+    """A progress bar on a terminal, a line now and then elsewhere; both on standard error."""
+    from ushape.progress import BarListener, LineListener
+
+    return BarListener() if sys.stderr.isatty() else LineListener()
+
+
+def clock() -> Clock:
+    """The clock of a time budget, running since the process began its work."""
+    from ushape.training.session import Clock
+
+    return Clock(STARTED)
+
+
+def run_training(
+    out: Output, data: Dataset, *, validation: Dataset | None, device: str, **options: Any
+) -> tuple[Any, Path]:
+    """Train, and turn Ctrl-C into a saved run; returns the finished run's result and folder."""
+    from ushape.run import train_run
+
+    finished = train_run(
+        data,
+        validation=validation,
+        device=device,
+        clock=clock(),
+        listener=listener(),
+        command=command_line(),
+        **options,
+    )
+    if finished.interrupted:
+        out.say(f"interrupted; everything is saved in {finished.folder}; continue with --resume")
+        raise typer.Exit(130)
+    assert finished.folder is not None
+    return finished, finished.folder
+
+
+def command_line() -> str:
+    """The command that was typed, to repeat it."""
+    return shlex.join(["ushape", *sys.argv[1:]])
+
+
+@app.command()
+def demo(
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="The run folder; default runs/demo.")] = None,
+    minutes: Annotated[float, typer.Option(help="Time budget, everything included.")] = 1.5,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Train on simulated microscopy, score on images never seen, and write a report."""
+    with answering(as_json, debug) as out:
+        from ushape.data.catalog import open_dataset
+
+        out.say("Simulated cells, touching and noisy; no threshold separates them. Training a U-Net on them.")
+        finished, folder = run_training(
+            out,
+            open_dataset("phantom:train"),
+            validation=open_dataset("phantom:val"),
+            device="auto",
+            output=output,
+            minutes=minutes,
+        )
+        out.say("Scoring on fresh images:")
+        evaluation = finished.model.evaluate(open_dataset("phantom:test"))
+        values = {"scores": evaluation.scores, "report": str(folder / "report.html"), "model": str(folder)}
+        chosen = {k: evaluation.scores[k] for k in ("AP@0.5", "AP@0.75", "F1@0.5", "SEG") if k in evaluation.scores}
+        out.result(values, f"{score_table(chosen)}\nreport  {folder / 'report.html'}\nmodel   {folder}")
+
+
+@app.command()
+def plan(
+    data: Data,
+    minutes: Annotated[float | None, typer.Option(help="Time budget.")] = 10.0,
+    recipe: Annotated[str, typer.Option(help="auto, paper or a TOML file.")] = "auto",
+    settings: Annotated[list[str] | None, typer.Option("--set", help="Change a field, as in network.depth=4.")] = None,
+    device: Device = "auto",
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Say what would be trained on DATA, and why; nothing is trained."""
+    with answering(as_json, debug) as out:
+        from dataclasses import asdict
+
+        from ushape.training.planning import make_plan
+        from ushape.training.recipe import write_recipe
+
+        planned = make_plan(
+            open_data(data, out), recipe=recipe, settings=settings or (), minutes=minutes, device=device
+        )
+        for problem in planned.problems:
+            out.say(f"  warning: {problem}")
+        reasons = "\n".join(f"- {reason}" for reason in planned.recipe.reasons)
+        counts = f"{len(planned.training)} images to train on, {len(planned.validation)} held out to choose by"
+        values = {"recipe": asdict(planned.recipe), "training": len(planned.training)}
+        values |= {"validation": len(planned.validation), "problems": planned.problems}
+        out.result(values, f"{counts}\n{reasons}\n\n{write_recipe(planned.recipe)}")
+
+
+@app.command()
+def train(
+    data: Data,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="The run folder; default runs/DATA.")] = None,
+    val: Annotated[str | None, typer.Option(help="Data to validate on; default: a part of DATA is held out.")] = None,
+    recipe: Annotated[str, typer.Option(help="auto, paper or a TOML file.")] = "auto",
+    settings: Annotated[list[str] | None, typer.Option("--set", help="Change a field, as in network.depth=4.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Time budget, everything included; default 10.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Train exactly so many steps instead.")] = None,
+    seed: Annotated[int, typer.Option(help="Of initial weights and batches.")] = 0,
+    device: Device = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the interrupted run in the folder.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Train a model on DATA and write it, with a report, to a run folder."""
+    with answering(as_json, debug) as out:
+        dataset = open_data(data, out)
+        finished, folder = run_training(
+            out,
+            dataset,
+            validation=None if val is None else open_data(val, out),
+            device=device,
+            output=output,
+            recipe=recipe,
+            settings=settings or (),
+            minutes=minutes,
+            steps=steps,
+            seed=seed,
+            resume=resume,
+        )
+        values = {"model": str(folder), "report": str(folder / "report.html"), "steps": finished.steps}
+        values |= {"seconds": finished.seconds, "validation": finished.evaluation.scores, "problems": finished.problems}
+        out.result(
+            values,
+            f"validation scores (also used for choosing)\n{score_table(finished.evaluation.scores)}\n"
+            f"report  {folder / 'report.html'}\nmodel   {folder}",
+        )
+
+
+@app.command()
+def predict(
+    model: ModelArgument,
+    images: Annotated[list[str], typer.Argument(help="Image files or folders of images.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")],
+    save: Annotated[str, typer.Option(help="Any of labels,probabilities,overlay,table.")] = "labels",
+    rotations: Rotations = 1,
+    device: Device = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist already.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Segment images of any size; a file that fails is reported and the others are done."""
+    with answering(as_json, debug) as out:
+        from ushape.files import predict_files
+        from ushape.model import load
+
+        done, problems = predict_files(
+            load(model, device=device),
+            images,
+            output,
+            save=tuple(filter(None, save.split(","))),
+            symmetries=rotations,
+            overwrite=overwrite,
+            say=out.say,
+        )
+        for problem in problems:
+            out.say(f"error: {problem}")
+        text = "\n".join(map(str, done))
+        out.result({"written": done, "problems": problems}, text)
+        if problems:
+            raise typer.Exit(1)
+
+
+@app.command()
+def evaluate(
+    model: ModelArgument,
+    data: Data,
+    rotations: Rotations = 1,
+    device: Device = "auto",
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Predict the images of DATA and score the result against their masks."""
+    with answering(as_json, debug) as out:
+        from ushape.model import load
+
+        found = load(model, device=device).evaluate(open_data(data, out), symmetries=rotations)
+        show_scores(out, found.scores, found.rows, found.problems)
+
+
+@app.command()
+def score(
+    reference: Annotated[Path, typer.Argument(help="A mask, or a folder of masks.")],
+    estimate: Annotated[Path, typer.Argument(help="A mask, or a folder of masks with the same names.")],
+    classes: Annotated[
+        bool, typer.Option("--classes", help="The values are classes of pixels, not ids of objects.")
+    ] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Score masks made by any tool: REFERENCE first, ESTIMATE second."""
+    with answering(as_json, debug) as out:
+        from ushape.files import score_files
+
+        found = score_files(reference, estimate, classes=classes)
+        show_scores(out, found.scores, found.rows, found.problems)
+
+
+def show_scores(out: Output, scores: dict[str, float], rows: tuple[dict[str, Any], ...], problems: Any) -> None:
+    """Print scores of all images and of each; status 1 where some images failed."""
+    for problem in problems:
+        out.say(f"error: {problem}")
+    first = [name for name in ("AP@0.5", "AP@0.75", "SEG", "pixel error", "mean Dice") if name in scores]
+    lines = [f"{'image':<28}" + "".join(f"{name:>14}" for name in first)]
+    for row in rows:
+        cells = "".join(f"{row[name]:>14.4f}" if name in row else f"{'-':>14}" for name in first)
+        lines.append(f"{row['name']:<28}{cells}")
+    out.result({"scores": scores, "images": rows, "problems": problems}, "\n".join([*lines, "", score_table(scores)]))
+    if problems:
+        raise typer.Exit(1)
+
+
+class DatasetAction(StrEnum):
+    """What `ushape datasets` does."""
+
+    LIST = "list"
+    GET = "get"
+    PATH = "path"
+
+
+@app.command()
+def datasets(
+    action: Annotated[DatasetAction, typer.Argument(help="list, get or path.")] = DatasetAction.LIST,
+    name: Annotated[str | None, typer.Argument(help="Which dataset, for get and path.")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Public datasets by name: list them, get one, or say where one lies."""
+    with answering(as_json, debug) as out:
+        from ushape.data import catalog
+
+        if action is DatasetAction.LIST:
+            entries = {entry: catalog.describe(entry) for entry in catalog.names()}
+            out.result(entries, "\n".join(entries.values()))
+            return
+        if name is None:
+            raise typer.BadParameter(f"name the dataset: ushape datasets {action.value} NAME")
+        if action is DatasetAction.GET:
+            out.say(catalog.describe(name))
+        path = catalog.dataset_path(name, download=action is DatasetAction.GET)
+        out.result({"name": name, "path": str(path)}, str(path))
+
+
+@app.command()
+def info(model: ModelArgument, as_json: Json = False, debug: Debug = False) -> None:
+    """Say what is in a model file."""
+    with answering(as_json, debug) as out:
+        from ushape.model import describe_model
+
+        values, text = describe_model(model)
+        out.result(values, text)
+
+
+def main(run: Callable[[], Any] = app) -> None:
+    """The entry point."""
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Files become arrays: readers, layouts, the catalog and simulated images. Works without torch."""

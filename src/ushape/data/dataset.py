@@ -1,0 +1,156 @@
+"""Samples and datasets: what every reader makes and every consumer takes.
+
+A sample knows how to read its image and its mask; nothing is read before it is needed. Conventions: an image is
+(C, *space), a mask (*space) int32 with 0 = background and -1 = ignore.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ushape.errors import DataError
+
+__all__ = ["Dataset", "Sample", "Task", "split_validation"]
+
+Task = Literal["semantic", "instances", "classification"]
+Image = NDArray[Any]
+Mask = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image and what is known about it; the readers are called when the arrays are needed.
+
+    name      unique inside its dataset; output files take it as their stem
+    image     reads (C, *space) in the file's own dtype and units
+    mask      reads (*space) int32, 0 = background, -1 = ignore; None without annotation
+    reference reads the mask to score against where that is another than `mask`; None: `mask` itself
+    scored    False where the mask is good enough to train on but is no reference (silver truth)
+    complete  False where some objects of the reference are missing, so that surplus objects prove nothing
+    group     samples of one group are not independent (one sequence, stack or field)
+    position  order inside the group: frame or slice number
+    emphasis  how often it is drawn in training, relative to the others
+    files     what it was read from, for messages and fingerprints
+    """
+
+    name: str
+    image: Callable[[], Image]
+    mask: Callable[[], Mask] | None = None
+    reference: Callable[[], Mask] | None = None
+    scored: bool = True
+    complete: bool = True
+    group: str = ""
+    position: int = 0
+    emphasis: float = 1.0
+    files: tuple[Path, ...] = ()
+
+    def read_image(self) -> Image:
+        """The image, (C, *space), in the file's own dtype; DataError names the file that cannot be used."""
+        image = self.image()
+        if np.issubdtype(image.dtype, np.floating) and not np.isfinite(image).all():
+            n = int((~np.isfinite(image)).sum())
+            raise DataError(
+                f"{self.where}: expected finite pixel values, found {n} NaN or infinite ones; "
+                "replace them (for example with numpy.nan_to_num) or remove the image"
+            )
+        return image
+
+    def read_mask(self) -> Mask:
+        """The mask to train on, (*space) int32; DataError without one or when its size is another."""
+        if self.mask is None:
+            raise DataError(f"{self.where}: expected a mask to train on or to score against, found none; add one")
+        return self.mask()
+
+    def read_reference(self) -> Mask:
+        """The mask to score against, (*space) int32."""
+        return self.reference() if self.reference is not None else self.read_mask()
+
+    @property
+    def where(self) -> str:
+        """The file to name in a message, or the sample's name."""
+        return str(self.files[0]) if self.files else self.name
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples of one task.
+
+    classes   names by class index, background first; for instances ("background", "object")
+    findings  what the reader understood of the files, one sentence each
+    problems  inputs that could not be used and were left out, one sentence each
+    """
+
+    name: str
+    samples: tuple[Sample, ...]
+    task: Task
+    classes: tuple[str, ...]
+    findings: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def subset(self, samples: Sequence[Sample]) -> Dataset:
+        """The same dataset with these samples only."""
+        return replace(self, samples=tuple(samples))
+
+    @property
+    def annotated(self) -> Dataset:
+        """Only the samples with a mask."""
+        return self.subset([s for s in self.samples if s.mask is not None])
+
+    @property
+    def fingerprint(self) -> str:
+        """A short hash of task, names, files' sizes and annotation: the same data gives the same one."""
+        digest = hashlib.sha256(f"{self.task}|{self.classes}".encode())
+        for sample in self.samples:
+            annotation = f"{sample.mask is not None}|{sample.scored}|{sample.complete}|{sample.emphasis}"
+            digest.update(f"|{sample.name}|{sample.group}|{sample.position}|{annotation}".encode())
+            for path in sample.files:
+                digest.update(f"|{path.name}|{path.stat().st_size if path.exists() else 0}".encode())
+        return digest.hexdigest()[:16]
+
+
+def split_validation(dataset: Dataset, fraction: float = 0.2, gap: int = 2) -> tuple[Dataset, Dataset]:
+    """(training, validation) of the annotated samples; a pure function of the dataset.
+
+    With at least five groups, every 1/fraction-th group is held out whole. With fewer, neighbours are not independent,
+    so the last `fraction` of each group by position is held out, behind a gap of `gap` unused samples (fewer when the
+    group is short). A single sample cannot be split here: DataError says so.
+    """
+    samples = dataset.annotated.samples
+    if len(samples) < 2:
+        raise DataError(
+            f"{dataset.name}: expected at least 2 annotated images to hold one out for validation, "
+            f"found {len(samples)}; annotate more, or name validation data with --val"
+        )
+    groups: dict[str, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(sample.group or sample.name, []).append(sample)
+    training: list[Sample] = []
+    validation: list[Sample] = []
+    if len(groups) >= 5:
+        # Spread over the sorted names rather than drawn, so that data in acquisition order is covered evenly.
+        every = max(2, round(1 / fraction))
+        for index, name in enumerate(sorted(groups)):
+            (validation if index % every == every // 2 else training).extend(groups[name])
+    else:
+        for name in sorted(groups):
+            members = sorted(groups[name], key=lambda s: (s.position, s.name))
+            if len(members) < 2:
+                training.extend(members)
+                continue
+            held = max(1, round(fraction * len(members)))
+            unused = min(gap, max(0, len(members) - held - 1) // 3)
+            training.extend(members[: len(members) - held - unused])
+            validation.extend(members[len(members) - held :])
+        if not validation:
+            validation.append(training.pop())
+    return dataset.subset(training), dataset.subset(validation)

@@ -1,0 +1,235 @@
+"""What an image file says about itself before its pixels are read: how many pages of which size, along which axes.
+
+Axis letters: X, Y, Z space; C channels (S, samples, is read as C); every other letter of a file is read as P, pages.
+Where the file says nothing: two dimensions are Y, X; a last dimension of 3 or 4 smaller than the others is colour;
+any other third dimension in front counts pages.
+
+Reading a header also proves cheaply that the file was not cut short: a PNG and a JPEG carry an end marker, a TIFF's
+chain of pages and its strips must lie inside the file. Whatever goes wrong is one DataError that names the file.
+
+References: TIFF 6.0; BigTIFF; OME-TIFF axes as told by tifffile; PNG (ISO/IEC 15948); EXIF 2.3.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+from ushape.errors import DataError
+
+__all__ = [
+    "JPEG_SUFFIXES",
+    "SUFFIXES",
+    "TIFF_SUFFIXES",
+    "Layout",
+    "is_image_file",
+    "is_list_of_pages",
+    "n_pages",
+    "read_layout",
+    "reading",
+]
+
+TIFF_SUFFIXES = (".tif", ".tiff")
+JPEG_SUFFIXES = (".jpg", ".jpeg")
+PILLOW_SUFFIXES = (".png", *JPEG_SUFFIXES, ".bmp", ".gif")
+SUFFIXES = (*TIFF_SUFFIXES, *PILLOW_SUFFIXES, ".npy")
+
+# ImageJ shows at most 7 channels, and stacks are often saved as "channels": more than 7 of them are pages.
+IMAGEJ_MAX_CHANNELS = 7
+# TIFF tag 338 (ExtraSamples): 1 is associated, 2 unassociated alpha.
+ALPHA_SAMPLES = (1, 2)
+BIGTIFF_VERSION = 43
+# EXIF orientations that swap height and width.
+TURNED_ORIENTATIONS = (5, 6, 7, 8)
+EXIF_ORIENTATION = 0x0112
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a file says about its array before pixels are read: a letter of P (pages), Z, Y, X, C per dimension."""
+
+    shape: Shape
+    axes: str
+    alpha: bool = False  # the last channel is alpha
+
+    def length(self, letters: str) -> int:
+        """How many entries the dimensions called by these letters have together."""
+        return math.prod(n for n, axis in zip(self.shape, self.axes, strict=True) if axis in letters)
+
+    @property
+    def n_pages(self) -> int:
+        """How many planes (height, width) there are, channels not counted: slices, time points or pages."""
+        return self.length("PZ")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the planes."""
+        return self.length("Y"), self.length("X")
+
+
+def is_image_file(path: Path) -> bool:
+    """True for a visible file with a suffix that can be read."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever a decoder raises into one DataError that names the file."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise DataError(
+            f"{path}: expected an image file ({', '.join(SUFFIXES)}), found '{path.suffix}'; convert it to TIFF or PNG"
+        )
+    if not path.is_file():
+        raise DataError(f"{path}: expected an image file, found none; check the path")
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:  # Decoders of damaged files raise anything, from KeyError to zlib.error.
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(
+            f"{path}: expected a readable {path.suffix.lower()} file, found one that is damaged or cut short "
+            f"({reason[:120]}); save it again or leave it out"
+        ) from error
+
+
+def _require_end(path: Path, marker: bytes) -> None:
+    """A cheap sign that a PNG or JPEG was not cut short: its end marker stands in the last 64 KiB."""
+    with path.open("rb") as file:
+        file.seek(-min(path.stat().st_size, 65536), os.SEEK_END)
+        if marker not in file.read():
+            raise ValueError("the file ends too early")
+
+
+def _require_pages(path: Path) -> None:
+    """Follow a TIFF's chain of pages to its end; tifffile would take a broken chain for a shorter file."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        order: Literal["little", "big"] = "little" if file.read(2) == b"II" else "big"
+        big = int.from_bytes(file.read(2), order) == BIGTIFF_VERSION
+        n_count, n_tag, n_offset = (8, 20, 8) if big else (2, 12, 4)
+        file.seek(8 if big else 4)
+        offset, seen = int.from_bytes(file.read(n_offset), order), set()
+        while offset and offset not in seen:
+            seen.add(offset)
+            file.seek(offset)
+            end = offset + n_count + n_tag * int.from_bytes(file.read(n_count), order)
+            file.seek(end)
+            if end + n_offset > size:
+                raise ValueError("the file ends too early")
+            offset = int.from_bytes(file.read(n_offset), order)
+
+
+def _require_strips(path: Path, series: Any) -> None:
+    """The same for its pixels: the series' block, or all strips of its first and last page, lie inside the file."""
+    if series.dataoffset is not None:
+        ends = [series.dataoffset + series.nbytes]
+    else:
+        pages = [series.pages[0], series.pages[-1]]
+        ends = [a + n for page in pages for a, n in zip(page.dataoffsets, page.databytecounts, strict=True)]
+    if max(ends, default=0) > path.stat().st_size:
+        raise ValueError("the file ends too early")
+
+
+def _guess_axes(shape: Shape, path: Path) -> str:
+    """The axes of an array that comes without any word about them."""
+    if len(shape) == 2:
+        return "YX"
+    if len(shape) == 3:
+        return "YXC" if shape[2] in (3, 4) and min(shape[:2]) > shape[2] else "PYX"
+    raise DataError(
+        f"{path}: expected an image of 2 or 3 dimensions, found {len(shape)} of sizes {shape} and no word about "
+        "their meaning; pass axes, for example axes='CZYX'"
+    )
+
+
+def _check_axes(shape: Shape, axes: str, path: Path) -> str:
+    """Axes as a caller gives them, in our letters."""
+    letters = "".join(a if a in "ZYXC" else "P" for a in axes.upper().replace("S", "C"))
+    if len(letters) != len(shape) or letters.count("Y") != 1 or letters.count("X") != 1 or letters.count("C") > 1:
+        raise DataError(
+            f"{path}: expected axes with one letter for each of the sizes {shape}, among them Y and X, found '{axes}'; "
+            "name them in the file's order, for example 'CYX'"
+        )
+    return letters
+
+
+def is_list_of_pages(tiff: tifffile.TiffFile) -> bool:
+    """True when the pages were written one by one and tifffile calls each of them a series."""
+    return len(tiff.series) > 1 and all(
+        series.axes in ("YX", "YXS") and series.shape == tiff.series[0].shape for series in tiff.series
+    )
+
+
+def _tiff_layout(tiff: tifffile.TiffFile, path: Path, axes: str | None) -> Layout:
+    series = tiff.series[0]
+    shape, letters = tuple(series.shape), series.axes
+    alpha = letters.endswith("S") and any(int(sample) in ALPHA_SAMPLES for sample in series.keyframe.extrasamples)
+    pages = is_list_of_pages(tiff)
+    _require_strips(path, tiff.series[-1] if pages else series)
+    if pages:
+        shape, letters = (len(tiff.series), *shape), "P" + letters
+    if axes is not None:
+        return Layout(shape, _check_axes(shape, axes, path))
+    if set(letters) - set("YX") <= set("QI"):
+        return Layout(shape, _guess_axes(shape, path))
+    if tiff.is_imagej and "C" in letters and shape[letters.index("C")] > IMAGEJ_MAX_CHANNELS:
+        letters = letters.replace("C", "P")
+    if "C" in letters and "S" in letters:  # several colour images: the samples are the channels
+        letters = letters.replace("C", "P")
+    return Layout(shape, _check_axes(shape, letters, path), alpha)
+
+
+def _pillow_layout(path: Path, axes: str | None) -> Layout:
+    if path.suffix.lower() == ".png":
+        _require_end(path, b"IEND")
+    if path.suffix.lower() in JPEG_SUFFIXES:
+        _require_end(path, b"\xff\xd9")
+    with Image.open(path) as picture:
+        width, height = picture.size
+        grey = picture.mode in ("1", "L", "LA", "La", "F") or picture.mode.startswith("I")
+        # Asking a PNG for EXIF that its header does not show would decode the whole picture.
+        if "exif" in picture.info and picture.getexif().get(EXIF_ORIENTATION, 1) in TURNED_ORIENTATIONS:
+            width, height = height, width
+    shape: Shape = (height, width) if grey else (height, width, 3)
+    return Layout(shape, _check_axes(shape, axes or ("YX" if grey else "YXC"), path))
+
+
+def _npy_layout(path: Path, axes: str | None) -> Layout:
+    shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+    if axes is not None:
+        return Layout(shape, _check_axes(shape, axes, path))
+    letters = _guess_axes(shape, path)
+    return Layout(shape, letters, alpha=letters == "YXC" and shape[2] == 4)
+
+
+def _layout(path: Path, axes: str | None) -> Layout:
+    suffix = path.suffix.lower()
+    if suffix in TIFF_SUFFIXES:
+        _require_pages(path)
+        with tifffile.TiffFile(path) as tiff:
+            return _tiff_layout(tiff, path, axes)
+    return _npy_layout(path, axes) if suffix == ".npy" else _pillow_layout(path, axes)
+
+
+def read_layout(path: Path, *, axes: str | None = None) -> Layout:
+    """How many pages of which size the file holds, from its header; DataError for an unreadable or shortened file."""
+    path = Path(path)
+    with reading(path):
+        return _layout(path, axes)
+
+
+def n_pages(path: Path, *, axes: str | None = None) -> int:
+    """How many planes (height, width) the file holds: what `page` of `read_image` counts."""
+    return read_layout(path, axes=axes).n_pages

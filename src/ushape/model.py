@@ -1,0 +1,388 @@
+"""A model: a network together with all that is needed to use it on images as they come.
+
+The network knows tensors; the model knows images: which channels it wants, how grey values are normalised, how maps
+become classes or objects, and with which thresholds. All of it lies in one safetensors file: the tensors, and a JSON
+text under the metadata key `ushape`. Nothing that is loaded can run code.
+
+Conventions: images are (C, *space), or (H, W), (H, W, 3 or 4), or anything with `axes`; probabilities (K, *space)
+float32; labels (*space) int32.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from scipy import ndimage
+
+from ushape.data.dataset import Dataset, Sample, Task
+from ushape.data.images import is_grey
+from ushape.errors import DataError, ModelFileError, UshapeError
+from ushape.network.hardware import best_dtype, choose_device
+from ushape.network.unet import UNet
+from ushape.prediction.engines import TorchEngine
+from ushape.prediction.tiled import Progress, predict_tiled
+from ushape.scoring.objects import ObjectCounts, count_objects, object_scores
+from ushape.scoring.pixels import confusion_matrix, pixel_scores
+from ushape.targets.instances import Decision, maps_to_instances
+from ushape.targets.maps import Encoding
+
+__all__ = [
+    "FORMAT_VERSION",
+    "Evaluation",
+    "Model",
+    "Prediction",
+    "Preparation",
+    "describe_model",
+    "load",
+    "score_masks",
+    "to_channels_first",
+]
+
+FORMAT_VERSION = 1
+METADATA_KEY = "ushape"
+WORKING_TILE = {2: 800, 3: 132}
+"""Side of a tile on the working grid, by number of axes: large, because what a tile reads beyond what it writes is
+computed in vain, and small enough for a few hundred megabytes at 32 channels."""
+Image = NDArray[Any]
+Labels = NDArray[np.int32]
+Precision = Literal["auto", "float32"]
+
+
+def to_channels_first(image: Image, axes: str | None = None) -> Image:
+    """An array as people have it -> (C, *space).
+
+    Without `axes`: (H, W), (H, W, 3 or 4) with colours last, or (C, H, W) with C below the other two sizes. With
+    `axes`, any order of Z, Y, X and C, for example "CZYX" or "YX".
+    """
+    if axes is None:
+        if image.ndim == 2:
+            axes = "YX"
+        elif image.ndim == 3 and image.shape[-1] in (3, 4) and min(image.shape[:2]) > 4:
+            axes = "YXC"
+        elif image.ndim == 3 and image.shape[0] < min(image.shape[1:]):
+            axes = "CYX"
+        else:
+            raise DataError(
+                f"expected an image (H, W), (H, W, 3) or (C, H, W), found shape {image.shape}; "
+                "say what its axes are, for example axes='ZYX'"
+            )
+    axes = axes.upper()
+    if len(axes) != image.ndim or len(set(axes)) != len(axes) or not set("YX") <= set(axes) <= set("CZYX"):
+        raise DataError(
+            f"expected axes that name each of the {image.ndim} dimensions of shape {image.shape} once, out of C, Z, Y "
+            f"and X, found {axes!r}; correct them"
+        )
+    ordered = image.transpose([axes.index(axis) for axis in "CZYX" if axis in axes])
+    return ordered if "C" in axes else ordered[None]
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is done to an image before the network sees it.
+
+    channels       how many the network takes
+    normalisation  `image`: each channel to mean 0 and standard deviation 1 over the whole image;
+                   `dataset`: by the mean and standard deviation of the training images
+    mean, std      of the training images, one per channel, in the file's units divided by `unit`
+    dims           2 for images, 3 for volumes
+    """
+
+    channels: int = 1
+    normalisation: Literal["image", "dataset"] = "image"
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    dims: int = 2
+
+    def __call__(self, image: Image) -> NDArray[np.float32]:
+        """(C, *space) of any type -> (channels, *space) float32, normalised; DataError when the channels differ."""
+        image = self.with_channels(image)
+        image = image if image.dtype == np.float64 else image.astype(np.float32)
+        axes = tuple(range(1, image.ndim))
+        if self.normalisation == "image":
+            mean = image.mean(axis=axes, keepdims=True, dtype=np.float64)
+            std = image.std(axis=axes, keepdims=True, dtype=np.float64)
+        else:
+            shape = (-1, *[1] * len(axes))
+            mean, std = np.asarray(self.mean).reshape(shape), np.asarray(self.std).reshape(shape)
+        # A constant channel carries nothing; it becomes 0 rather than noise blown up.
+        scale = np.where(std > 1e-6 * np.maximum(1e-30, np.abs(mean)), std, np.inf)
+        normalised: NDArray[np.float32] = ((image - mean) / scale).astype(np.float32)
+        return normalised
+
+    def with_channels(self, image: Image) -> Image:
+        """The image with the network's number of channels: grey is repeated, grey stored as colour is reduced."""
+        if image.ndim != self.dims + 1:
+            raise DataError(
+                f"expected an image with {self.dims} spatial axes, found shape {image.shape} (channels first); "
+                "use a model trained on such images"
+            )
+        found = image.shape[0]
+        if found == self.channels:
+            return image
+        if found == 1 and self.channels == 3:
+            return np.repeat(image, 3, axis=0)
+        if self.channels == 1 and is_grey(image):
+            return image[:1]
+        hint = "convert it to grey" if self.channels == 1 else "select the channels the model was trained on"
+        raise DataError(
+            f"expected an image with {self.channels} channel{'s' * (self.channels > 1)}, as in training, "
+            f"found {found} channels that differ; {hint}, or train a model on such images"
+        )
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one image.
+
+    labels         (*space) int32: the class of each pixel, or for instances the object's id
+    probabilities  (K, *space) float32: the network's maps
+    instances      (*space) int32: objects 1..n; for two classes the connected pieces of the second one, else None
+    """
+
+    labels: Labels
+    probabilities: NDArray[np.float32]
+    instances: Labels | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a model on a dataset.
+
+    scores    of all images together
+    rows      of each image: its name and its own scores
+    problems  images that could not be scored, one sentence each
+    """
+
+    scores: dict[str, float]
+    rows: tuple[dict[str, Any], ...]
+    problems: tuple[str, ...] = ()
+
+
+def score_masks(
+    task: Task, classes: Sequence[str], pairs: Sequence[tuple[str, Labels, Labels, bool]]
+) -> tuple[dict[str, float], tuple[dict[str, Any], ...]]:
+    """(scores, rows) of (name, reference, estimate, complete) for each image."""
+    rows: list[dict[str, Any]] = []
+    if task == "instances":
+        counts: list[ObjectCounts] = []
+        for name, reference, estimate, complete in pairs:
+            counts.append(count_objects(reference, estimate, complete=complete))
+            rows.append({"name": name, **object_scores(counts[-1:])})
+        return object_scores(counts), tuple(rows)
+    total = np.zeros((len(classes), len(classes)), dtype=np.int64)
+    for name, reference, estimate, _ in pairs:
+        matrix = confusion_matrix(reference, estimate, len(classes))
+        total += matrix
+        rows.append({"name": name, **pixel_scores(matrix, classes)})
+    return pixel_scores(total, classes), tuple(rows)
+
+
+@dataclass
+class Model:
+    """A trained network and how to use it; see the module's docstring.
+
+    facts  what is worth remembering: recipe, scores, data fingerprint, software versions, precision, tile
+    """
+
+    network: UNet
+    preparation: Preparation
+    task: Task
+    classes: tuple[str, ...]
+    encoding: Encoding
+    decision: Decision
+    facts: dict[str, Any] = field(default_factory=dict)
+    device: str = "auto"
+    precision: Precision = "auto"
+    tile_size: int | None = None
+
+    def engine(self) -> TorchEngine:
+        """What runs the network, on the model's device and in its precision."""
+        device = choose_device(self.device)
+        dtype = best_dtype(device) if self.precision == "auto" else torch.float32
+        return TorchEngine(self.network, self.encoding.n_class_channels, device, dtype)
+
+    def maps(self, image: Image, *, symmetries: int = 1, progress: Progress | None = None) -> NDArray[np.float32]:
+        """The network's maps (K, *space) float32 of an image (C, *space): class probabilities, then the distance."""
+        prepared = self.preparation(image)
+        geometry = self.network.geometry
+        tile_size = self.tile_size or max(WORKING_TILE[self.preparation.dims] * geometry.scale, geometry.smallest_tile)
+        maps = predict_tiled(self.engine(), prepared, geometry, tile_size, symmetries=symmetries, progress=progress)
+        return maps.astype(np.float32, copy=False)
+
+    def decide(self, maps: NDArray[np.float32]) -> Prediction:
+        """Maps (K, *space) -> classes and objects."""
+        if self.task == "instances":
+            instances = maps_to_instances(maps, self.encoding, self.decision)
+            return Prediction(instances, maps, instances)
+        labels = maps[: self.encoding.n_class_channels].argmax(axis=0).astype(np.int32)
+        if len(self.classes) != 2:
+            return Prediction(labels, maps, None)
+        return Prediction(labels, maps, ndimage.label(labels)[0].astype(np.int32))
+
+    def predict(
+        self, image: Image, *, axes: str | None = None, symmetries: int = 1, progress: Progress | None = None
+    ) -> Prediction:
+        """Segment one image of any size.
+
+        image       (H, W), (H, W, 3 or 4), (C, H, W), or any order with `axes`; any integer or floating type
+        symmetries  1, 2, 4 or 8: average over so many flips and quarter turns of the image (slower, a little better)
+        progress    called with (tiles done, tiles in all)
+        """
+        image = to_channels_first(np.asarray(image), axes)
+        if image.shape[0] == 4 and self.preparation.channels < 4:
+            image = image[:3]
+        return self.decide(self.maps(image, symmetries=symmetries, progress=progress))
+
+    def evaluate(
+        self, dataset: Dataset, *, symmetries: int = 1, on_image: Callable[[Sample, Prediction], None] | None = None
+    ) -> Evaluation:
+        """Predict and score every image with a reference; one that cannot be scored is reported, the others are done.
+
+        on_image  called after each image with its sample and prediction
+        """
+        if dataset.task != self.task:
+            raise DataError(
+                f"{dataset.name}: expected data for {self.task}, as the model was trained for, found {dataset.task}; "
+                "evaluate on data of the same kind"
+            )
+        pairs: list[tuple[str, Labels, Labels, bool]] = []
+        problems = list(dataset.problems)
+        for sample in dataset.samples:
+            if sample.mask is None or not sample.scored:
+                continue
+            try:
+                reference = sample.read_reference()
+                prediction = self.decide(self.maps(sample.read_image(), symmetries=symmetries))
+                score_masks(self.task, self.classes, [(sample.name, reference, prediction.labels, sample.complete)])
+            except UshapeError as error:
+                problems.append(str(error) if sample.where in str(error) else f"{sample.where}: {error}")
+                continue
+            pairs.append((sample.name, reference, prediction.labels, sample.complete))
+            if on_image is not None:
+                on_image(sample, prediction)
+        if not pairs:
+            raise DataError(
+                f"{dataset.name}: expected images with a mask to score against, found none that could be used"
+                + (f" ({problems[0]})" if problems else "; add masks")
+            )
+        scores, rows = score_masks(self.task, self.classes, pairs)
+        return Evaluation(scores, rows, tuple(problems))
+
+    def save(self, path: Path | str) -> Path:
+        """Write the model file, complete or not at all; returns its path."""
+        path = Path(path)
+        settings = {
+            "format": FORMAT_VERSION,
+            "network": self.network.settings,
+            "preparation": asdict(self.preparation),
+            "task": self.task,
+            "classes": list(self.classes),
+            "encoding": self.encoding.to_dict(),
+            "decision": self.decision.to_dict(),
+            "precision": self.precision,
+            "tile_size": self.tile_size,
+            "facts": self.facts,
+        }
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(path.name + ".part")
+        save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(settings)})
+        os.replace(temporary, path)
+        return path
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The JSON of a model file; ModelFileError when it is missing, damaged, of another kind or of a newer format."""
+    if not path.is_file():
+        raise ModelFileError(
+            f"{path}: expected a model file or a run folder with model.safetensors, found neither; check the path, or "
+            "train a model first with `ushape train`"
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(METADATA_KEY)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelFileError(
+            f"{path}: expected a model file (safetensors), found something else or a damaged file "
+            f"({' '.join(str(error).split())[:100]}); use the model.safetensors of a run folder"
+        ) from error
+    if text is None:
+        raise ModelFileError(
+            f"{path}: expected a model that ushape saved, found tensors of another program; "
+            "use the model.safetensors of a run folder"
+        )
+    settings: dict[str, Any] = json.loads(text)
+    if settings.get("format", 0) > FORMAT_VERSION:
+        raise ModelFileError(
+            f"{path}: expected model format {FORMAT_VERSION} or older, found {settings['format']}; "
+            "update ushape to use this model"
+        )
+    return settings
+
+
+def model_path(path: Path | str) -> Path:
+    """The model file that `path`, a file or a run folder, stands for."""
+    path = Path(path)
+    return path / "model.safetensors" if path.is_dir() else path
+
+
+def load(path: Path | str, *, device: str = "auto") -> Model:
+    """The model in a file or a run folder; ModelFileError when it cannot be used."""
+    path = model_path(path)
+    settings = read_settings(path)
+    with warnings.catch_warnings(), safe_open(path, framework="pt") as file:
+        warnings.simplefilter("ignore")
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    try:
+        network = UNet(**settings["network"])
+        network.load_state_dict(tensors)
+        preparation = settings["preparation"]
+        model = Model(
+            network=network.eval(),
+            preparation=Preparation(**preparation | {k: tuple(preparation[k]) for k in ("mean", "std")}),
+            task=settings["task"],
+            classes=tuple(settings["classes"]),
+            encoding=Encoding.from_dict(settings["encoding"]),
+            decision=Decision.from_dict(settings["decision"]),
+            facts=settings["facts"],
+            precision=settings["precision"],
+            tile_size=settings["tile_size"],
+        )
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ModelFileError(
+            f"{path}: expected a complete model file, found one that lacks or contradicts something "
+            f"({' '.join(str(error).split())[:120]}); train or copy the model again"
+        ) from error
+    return replace(model, device=device)
+
+
+def describe_model(path: Path | str) -> tuple[dict[str, Any], str]:
+    """(settings, text): what a model file says of itself, without loading its tensors into a network."""
+    settings = read_settings(model_path(path))
+    network, facts = settings["network"], settings["facts"]
+    tiling = "equals the whole image" if network["norm"] in ("none", "batch") else "depends on the tile"
+    lines = {
+        "task": f"{settings['task']} of {', '.join(settings['classes'])}",
+        "network": ", ".join(f"{name} {value}" for name, value in network.items()),
+        "images": f"{settings['preparation']['channels']} channels, {settings['preparation']['dims']} axes, "
+        f"normalised by the {settings['preparation']['normalisation']}",
+        "tiled prediction": tiling,
+        "decision": ", ".join(f"{name} {value}" for name, value in settings["decision"].items()),
+        "trained on": f"{facts.get('data', 'unknown data')}, {facts.get('n_images', '?')} images, "
+        f"{facts.get('steps', '?')} steps, seed {facts.get('seed', '?')}",
+    }
+    scores = facts.get("validation scores, used for choosing", {})
+    lines |= {f"validation {name}": f"{scores[name]:.4f}" for name in ("AP@0.5", "SEG", "mean Dice") if name in scores}
+    width = max(map(len, lines))
+    return settings, "\n".join(f"{name:<{width}}  {value}" for name, value in lines.items())

@@ -1,0 +1,1 @@
+"""From examples to weights: augmentation, batches, losses, the loop and what happens around it."""

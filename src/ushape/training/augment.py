@@ -1,0 +1,238 @@
+"""One displacement field does position, mirror, rotation, zoom and elastic deformation, in one resampling.
+
+For each patch a few numbers are drawn (`draw_warp`), they make one grid of source coordinates (`warp_coordinates`),
+and image, weights and classes are read there once (`read_patch`). Resampling once rather than in a chain blurs once
+and costs once. Afterwards grey values vary (`vary_grey_values`).
+
+Conventions: coordinates are in pixels of the source, (dims, *patch), first axis first; beyond the source's border the
+plane is mirrored about the edge pixel, as in prediction. Everything random comes from the generator that is passed in.
+References: PAPER P16, P17.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.interpolate import CubicSpline
+from torch import Tensor
+from torch.nn import functional as F
+
+from ushape.errors import RecipeError
+from ushape.geometry import mirrored
+
+__all__ = [
+    "Augmentation",
+    "Warp",
+    "draw_warp",
+    "read_patch",
+    "sample_patch",
+    "vary_grey_values",
+    "warp_coordinates",
+]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How much training images vary; every number is the strength of one invariance (P16).
+
+    mirror        flip each axis half of the time
+    rotation      largest angle in degrees, drawn uniformly to both sides (in the last two axes)
+    zoom          largest magnification, drawn log-uniformly from 1/zoom to zoom
+    elastic       standard deviation in pixels of the displacements on the coarse grid (P17: 10)
+    elastic_nodes nodes of the coarse grid along each axis of the patch (P17: 3)
+    warped        share of patches that are rotated, zoomed and deformed; the others keep their pixels exactly
+    brightness    standard deviation of what is added to a channel, in standard deviations of the image
+    contrast      largest factor on the contrast, drawn log-uniformly from 1/contrast to contrast
+    gamma         largest exponent on the grey values, drawn log-uniformly from 1/gamma to gamma
+    noise         largest standard deviation of Gaussian noise, in standard deviations of the image
+    """
+
+    mirror: bool = True
+    rotation: float = 180.0
+    zoom: float = 1.25
+    elastic: float = 10.0
+    elastic_nodes: int = 3
+    warped: float = 1.0
+    brightness: float = 0.1
+    contrast: float = 1.25
+    gamma: float = 1.25
+    noise: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("zoom", "contrast", "gamma"):
+            if getattr(self, name) < 1:
+                raise RecipeError(
+                    f"expected augmentation.{name} to be a factor of at least 1 (1 = off), "
+                    f"found {getattr(self, name)}; change it in the recipe"
+                )
+        if self.elastic_nodes < 2:
+            raise RecipeError(
+                f"expected augmentation.elastic_nodes to be at least 2, found {self.elastic_nodes}; "
+                "set elastic = 0 to switch the deformation off"
+            )
+
+
+@dataclass(frozen=True)
+class Warp:
+    """The drawn parameters of one patch.
+
+    centre        source coordinate of the patch's centre, in pixels
+    matrix        (dims, dims): patch offsets from the centre -> source offsets
+    displacement  (dims, nodes, ...): pixels, on the coarse grid; None for no deformation
+    """
+
+    centre: tuple[float, ...]
+    matrix: NDArray[np.float64]
+    displacement: NDArray[np.float64] | None
+
+
+def draw_factor(rng: np.random.Generator, largest: float) -> float:
+    """A factor between 1/largest and largest, log-uniform; exactly 1 for largest = 1."""
+    return math.exp(rng.uniform(-1, 1) * math.log(largest))
+
+
+def draw_warp(augmentation: Augmentation, centre: tuple[float, ...], rng: np.random.Generator) -> Warp:
+    """Draw mirror, rotation, zoom and deformation of one patch around `centre`."""
+    dims = len(centre)
+    matrix = np.eye(dims)
+    if augmentation.mirror:
+        matrix *= rng.choice([-1.0, 1.0], size=dims)
+        if augmentation.rotation >= 90 and rng.random() < 0.5:
+            # A quarter turn moves pixels onto pixels; with the mirrors it makes all eight symmetries of the square.
+            matrix[[-2, -1]] = matrix[[-1, -2]]
+    if rng.random() >= augmentation.warped:
+        return Warp(centre, matrix, None)
+    angle = math.radians(rng.uniform(-1, 1) * augmentation.rotation)
+    zoom = draw_factor(rng, augmentation.zoom)
+    turn = np.eye(dims)
+    turn[-2:, -2:] = [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
+    displacement = None
+    if augmentation.elastic:
+        displacement = rng.normal(scale=augmentation.elastic, size=(dims, *[augmentation.elastic_nodes] * dims))
+    return Warp(centre, matrix @ turn / zoom, displacement)
+
+
+@lru_cache(maxsize=32)
+def spline_matrix(n: int, nodes: int) -> Tensor:
+    """(n, nodes): cubic interpolation of values on `nodes` evenly spaced nodes at n pixels (natural spline)."""
+    spline = CubicSpline(np.linspace(0, 1, nodes), np.eye(nodes), bc_type="natural")
+    return torch.from_numpy(spline(np.linspace(0, 1, n))).float()
+
+
+def warp_coordinates(warp: Warp, patch: tuple[int, ...], device: torch.device) -> Tensor:
+    """(dims, *patch) float32: where in the source, in pixels, each pixel of the patch is read."""
+    dims = len(patch)
+    offsets = [torch.arange(n, device=device, dtype=torch.float32) - (n - 1) / 2 for n in patch]
+    coordinates = torch.empty((dims, *patch), device=device)
+    for axis in range(dims):
+        coordinates[axis] = warp.centre[axis]
+        for other in range(dims):
+            if warp.matrix[axis, other]:
+                shape = [-1 if d == other else 1 for d in range(dims)]
+                coordinates[axis] += (offsets[other] * float(warp.matrix[axis, other])).view(shape)
+    if warp.displacement is not None:
+        displacement = torch.from_numpy(warp.displacement).float().to(device)
+        for axis, n in enumerate(patch, start=1):
+            matrix = spline_matrix(n, displacement.shape[axis]).to(device)
+            displacement = torch.tensordot(matrix, displacement, dims=([1], [axis])).movedim(0, axis)
+        coordinates += displacement
+    return coordinates
+
+
+def mirrored_window(planes: Tensor, coordinates: Tensor) -> tuple[Tensor, list[int]]:
+    """(window, its first pixel on each axis): the part of the mirrored plane that the coordinates touch."""
+    dims = coordinates.shape[0]
+    flat = coordinates.reshape(dims, -1)
+    starts = flat.amin(dim=1).floor().long().tolist()
+    stops = flat.amax(dim=1).ceil().long().add(1).tolist()
+    window = planes
+    for axis, (start, stop) in enumerate(zip(starts, stops, strict=True), start=1):
+        n = planes.shape[axis]
+        if start >= 0 and stop <= n:
+            window = window.narrow(axis, start, stop - start)
+        else:
+            index = torch.from_numpy(mirrored(start, stop, n)).to(planes.device)
+            window = window.index_select(axis, index)
+    return window, starts
+
+
+def sample_patch(planes: Tensor, n_linear: int, coordinates: Tensor) -> Tensor:
+    """Read the mirrored plane at `coordinates`: (n, *space) -> (n, *patch).
+
+    planes       float32; the first `n_linear` (image channels, weights, distances) are read linearly, the others
+                 (classes) from the nearest pixel, so that no class is invented
+    coordinates  (dims, *patch) from `warp_coordinates`
+    """
+    window, starts = mirrored_window(planes, coordinates)
+    # grid_sample wants the last axis first, as the last dimension, and -1 to 1 from the first pixel to the last.
+    grid = torch.empty((1, *coordinates.shape[1:], len(starts)), device=coordinates.device)
+    for axis, start in enumerate(starts):
+        extent = max(1, window.shape[axis + 1] - 1)
+        torch.sub(coordinates[axis], start + extent / 2, out=grid[0, ..., len(starts) - 1 - axis])
+        grid[0, ..., len(starts) - 1 - axis] *= 2 / extent
+
+    def read(part: Tensor, mode: str) -> Tensor:
+        return F.grid_sample(part.unsqueeze(0), grid, mode=mode, padding_mode="border", align_corners=True)[0]
+
+    if n_linear == len(planes):
+        return read(window, "bilinear")
+    return torch.cat([read(window[:n_linear], "bilinear"), read(window[n_linear:], "nearest")])
+
+
+def copy_patch(planes: Tensor, warp: Warp, patch: tuple[int, ...]) -> Tensor:
+    """What `sample_patch` gives for a warp that `moves_pixels` (shift, mirror, quarter turn), without arithmetic."""
+    order = [int(np.flatnonzero(row)[0]) for row in warp.matrix]
+    window = planes
+    for axis, other in enumerate(order):
+        # The source axis `axis` follows the patch axis `other`, forwards or backwards.
+        offsets = np.arange(patch[other]) - (patch[other] - 1) / 2
+        index = np.rint(warp.centre[axis] + warp.matrix[axis, other] * offsets).astype(np.int64)
+        index = mirrored(int(index.min()), int(index.max()) + 1, planes.shape[axis + 1])[index - index.min()]
+        window = window.index_select(axis + 1, torch.from_numpy(index).to(planes.device))
+    return window.permute(0, *(1 + order.index(axis) for axis in range(len(order)))).contiguous()
+
+
+def moves_pixels(warp: Warp, patch: tuple[int, ...]) -> bool:
+    """True when every pixel of the patch is a pixel of the source: no deformation, mirrors and quarter turns only."""
+    magnitude = np.abs(warp.matrix)
+    if warp.displacement is not None or not np.isin(magnitude, (0.0, 1.0)).all() or (magnitude.sum(axis=1) != 1).any():
+        return False
+    starts = [c + abs(row) @ ((np.array(patch) - 1) / 2) for c, row in zip(warp.centre, warp.matrix, strict=True)]
+    return all(float(start).is_integer() for start in starts)
+
+
+def read_patch(planes: Tensor, n_linear: int, warp: Warp, patch: tuple[int, ...]) -> Tensor:
+    """The patch (n, *patch) that the warp reads from `planes` (n, *space); exact where pixels only move."""
+    if moves_pixels(warp, patch):
+        return copy_patch(planes, warp, patch)
+    return sample_patch(planes, n_linear, warp_coordinates(warp, patch, planes.device))
+
+
+def vary_grey_values(image: Tensor, augmentation: Augmentation, rng: np.random.Generator) -> Tensor:
+    """Brightness, contrast, gamma and noise on a normalised patch (C, *patch), each channel its own."""
+    n_channels = image.shape[0]
+    shape = (n_channels, *[1] * (image.ndim - 1))
+
+    def each(values: list[float]) -> Tensor:
+        return torch.tensor(values, device=image.device, dtype=image.dtype).view(shape)
+
+    if augmentation.gamma > 1:
+        low = image.amin(dim=tuple(range(1, image.ndim)), keepdim=True)
+        span = (image.amax(dim=tuple(range(1, image.ndim)), keepdim=True) - low).clamp_min(1e-6)
+        exponents = each([draw_factor(rng, augmentation.gamma) for _ in range(n_channels)])
+        image = ((image - low) / span).clamp_min(1e-6) ** exponents * span + low
+    if augmentation.contrast > 1:
+        image = image * each([draw_factor(rng, augmentation.contrast) for _ in range(n_channels)])
+    if augmentation.brightness:
+        image = image + each(list(rng.normal(scale=augmentation.brightness, size=n_channels)))
+    if augmentation.noise:
+        level = rng.uniform(0, augmentation.noise)
+        generator = torch.Generator(device=image.device).manual_seed(int(rng.integers(2**62)))
+        noise = torch.randn(image.shape, generator=generator, device=image.device, dtype=image.dtype)
+        image = image + level * noise
+    return image

@@ -1,0 +1,156 @@
+"""From samples to what training needs: read once, checked, summarised, and encoded.
+
+A file that cannot be used is left out and reported; the others go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ushape.data.dataset import Dataset, Sample, Task
+from ushape.data.images import is_grey
+from ushape.errors import DataError, UshapeError
+from ushape.model import Preparation
+from ushape.targets.instances import typical_diameter
+from ushape.targets.maps import encode
+from ushape.training.batches import TrainingImage, to_training_image
+from ushape.training.recipe import Recipe
+
+__all__ = ["DataSummary", "Example", "make_preparation", "read_examples", "summarise", "to_training_images"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A sample that has been read: image (C, *space) as in the file, mask (*space) int32."""
+
+    sample: Sample
+    image: NDArray[Any]
+    mask: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """What the planning rules look at.
+
+    channels    of the network's input: 1 where all images are grey, even if stored as colours
+    sizes       of the images, as (height, width) or (depth, height, width)
+    diameter    of the typical object in pixels; None where masks hold classes
+    """
+
+    name: str
+    task: Task
+    classes: tuple[str, ...]
+    n_images: int
+    channels: int
+    sizes: tuple[tuple[int, ...], ...]
+    diameter: float | None = None
+
+    @property
+    def dims(self) -> int:
+        """2 for images, 3 for volumes."""
+        return len(self.sizes[0])
+
+    @property
+    def median_size(self) -> tuple[int, ...]:
+        """The median of each side."""
+        return tuple(sorted(sides)[len(sides) // 2] for sides in zip(*self.sizes, strict=True))
+
+
+def read_example(sample: Sample) -> Example:
+    """Read one annotated sample; DataError when image and mask do not fit together."""
+    image, mask = sample.read_image(), sample.read_mask()
+    if image.shape[1:] != mask.shape:
+        raise DataError(
+            f"{sample.where}: expected a mask of the image's size {' x '.join(map(str, image.shape[1:]))}, found "
+            f"{' x '.join(map(str, mask.shape))}; export the mask again at full size"
+        )
+    return Example(sample, image, mask)
+
+
+def read_examples(samples: Iterable[Sample]) -> tuple[list[Example], list[str]]:
+    """(examples, problems): every annotated sample that can be used, and a sentence for each that cannot."""
+    examples: list[Example] = []
+    problems: list[str] = []
+    for sample in samples:
+        if sample.mask is None:
+            continue
+        try:
+            examples.append(read_example(sample))
+        except UshapeError as error:
+            problems.append(f"{error} (left out)")
+    return examples, problems
+
+
+def summarise(dataset: Dataset, examples: Sequence[Example]) -> DataSummary:
+    """What the planning rules look at; DataError when the images cannot be trained on together."""
+    if not examples:
+        raise DataError(
+            f"{dataset.name}: expected annotated images to train on, found none that could be used"
+            + (f" ({dataset.problems[0]})" if dataset.problems else "; add masks")
+        )
+    dims = {example.mask.ndim for example in examples}
+    if len(dims) > 1:
+        raise DataError(
+            f"{dataset.name}: expected only images or only volumes, found both; put them into separate folders"
+        )
+    if all(is_grey(example.image) for example in examples):
+        channels = 1
+    else:
+        counts = {example.image.shape[0] for example in examples} - {1}
+        if len(counts) > 1:
+            raise DataError(
+                f"{dataset.name}: expected images with the same number of channels, found {sorted(counts)}; "
+                "put them into separate folders or convert them"
+            )
+        channels = counts.pop()
+        if channels != 3 and any(example.image.shape[0] == 1 for example in examples):
+            raise DataError(
+                f"{dataset.name}: expected {channels} channels in every image, found grey ones too; "
+                "put them into separate folders"
+            )
+    diameter = None
+    if dataset.task == "instances":
+        masks = [example.mask for example in examples if (example.mask > 0).any()]
+        if not masks:
+            raise DataError(
+                f"{dataset.name}: expected objects in the masks, found only background in all {len(examples)} of them; "
+                "annotate some objects, and check that the masks are not empty by mistake"
+            )
+        diameter = typical_diameter(masks)
+    sizes = tuple(example.mask.shape for example in examples)
+    return DataSummary(dataset.name, dataset.task, dataset.classes, len(examples), channels, sizes, diameter)
+
+
+def make_preparation(recipe: Recipe, summary: DataSummary, examples: Sequence[Example]) -> Preparation:
+    """The preparation that the recipe asks for, with the statistics of these training images."""
+    plain = Preparation(channels=summary.channels, dims=summary.dims)
+    axes = tuple(range(1, summary.dims + 1))
+    images = [plain.with_channels(example.image) for example in examples]
+    mean = np.mean([image.mean(axis=axes, dtype=np.float64) for image in images], axis=0)
+    square = np.mean([np.square(image, dtype=np.float64).mean(axis=axes) for image in images], axis=0)
+    std = np.sqrt(np.maximum(square - mean**2, 0))
+    return Preparation(
+        channels=summary.channels,
+        normalisation=recipe.normalisation,
+        mean=tuple(map(float, mean)),
+        std=tuple(map(float, std)),
+        dims=summary.dims,
+    )
+
+
+def to_training_images(
+    examples: Sequence[Example], recipe: Recipe, preparation: Preparation, device: torch.device
+) -> list[TrainingImage]:
+    """Normalise and encode every example and put it on the training device."""
+    return [
+        to_training_image(
+            preparation(example.image), encode(example.mask, recipe.encoding), example.sample.emphasis, device
+        )
+        for example in examples
+    ]

@@ -1,0 +1,243 @@
+"""Which recipe for these data, on this machine, in this time: a few plain rules, each with its reason.
+
+`plan_recipe` is the recipe `auto`: what the data look like, the device's measured speed and the budget decide, and each
+rule says its outcome in a sentence (`Recipe.reasons`), which `ushape plan` prints. `paper_recipe` is the recipe of the
+2015 paper. `make_plan` reads the data and applies either, or a TOML file.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ushape.data.dataset import Dataset, split_validation
+from ushape.errors import DataError, RecipeError
+from ushape.geometry import Geometry
+from ushape.network.hardware import best_dtype, choose_device
+from ushape.network.unet import UNet
+from ushape.targets.maps import Encoding
+from ushape.training.augment import Augmentation
+from ushape.training.batches import Batches, TrainingImage
+from ushape.training.examples import DataSummary, Example, read_examples, summarise
+from ushape.training.loop import new_state, train_steps
+from ushape.training.recipe import NetworkSettings, OptimiserSettings, Recipe, read_recipe, with_settings
+from ushape.training.schedule import Plan
+
+__all__ = ["Planned", "Speed", "make_plan", "measure_speed", "paper_recipe", "plan_recipe", "work"]
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Measured on this machine: seconds of one training step per pixel and channel^2 of the first level."""
+
+    seconds_per_work: float
+
+    def step_seconds(self, channels: int, pixels: int) -> float:
+        """Estimated seconds of one step over `pixels` pixels (of the working grid, all patches together).
+
+        Wide levels cost with the square of the channels; narrow ones are bound by memory, about linearly.
+        """
+        return self.seconds_per_work * pixels * work(channels)
+
+
+MEMORY_BOUND = 24
+"""Channels at which moving the activations costs as much as multiplying them, on CPUs with bfloat16 units."""
+
+
+def work(channels: int) -> float:
+    """Relative cost of a pixel in a network that is `channels` wide."""
+    return channels * (channels + MEMORY_BOUND)
+
+
+WIDTHS = (64, 48, 32, 24, 16)
+"""Channels to choose from, multiples of 8 so that the matrix units are full."""
+STEPS_WANTED = 700
+"""A network should see at least this many steps in its budget; a narrower one that does learns more."""
+WORKING_DIAMETER = 40
+"""Pixels an object should measure on the working grid: enough for its shape, few enough for its whole to be seen."""
+WORKING_PATCH = {2: 256, 3: 64}
+"""Side of a patch on the working grid, by number of axes."""
+
+
+def working_scale(diameter: float | None) -> int:
+    """The integer factor that brings typical objects down to about WORKING_DIAMETER; a power of two up to 4."""
+    if diameter is None:
+        return 1
+    return 1 << min(2, max(0, round(math.log2(diameter / WORKING_DIAMETER))))
+
+
+def choose_width(speed: Speed | None, seconds: float | None, pixels: int) -> tuple[int, str]:
+    """(channels, sentence): the widest network that still sees enough steps."""
+    if speed is None or seconds is None:
+        return 32, "32 channels: the default where no time budget was measured against"
+    for channels in WIDTHS:
+        steps = int(seconds / speed.step_seconds(channels, pixels))
+        if steps >= STEPS_WANTED:
+            break
+    return channels, (
+        f"{channels} channels: at about {speed.step_seconds(channels, pixels):.2f} s a step on this machine the budget "
+        f"holds about {steps} steps, and a wider network would see fewer than {STEPS_WANTED}"
+        if channels != WIDTHS[0]
+        else f"{channels} channels, the paper's width: the budget holds about {steps} steps of it"
+    )
+
+
+def choose_encoding(summary: DataSummary) -> tuple[Encoding, str]:
+    """(encoding, sentence) for the task."""
+    if summary.task == "semantic" or summary.diameter is None:
+        n = len(summary.classes)
+        return Encoding("semantic", n_classes=n), f"the masks hold {n} classes, so each pixel is given one"
+    cap = float(min(20, max(3, round(summary.diameter / 4))))
+    return Encoding("distance", distance_cap=cap), (
+        f"the masks hold objects (about {summary.diameter:.0f} px across), so the network learns the foreground and, "
+        f"up to {cap:.0f} px, the depth inside each object, whose summits tell touching objects apart"
+    )
+
+
+def plan_recipe(
+    summary: DataSummary, *, seconds: float | None = None, speed: Speed | None = None, device: str = "cpu"
+) -> Recipe:
+    """The `auto` recipe for these data, this many seconds and this machine's speed."""
+    scale = working_scale(summary.diameter)
+    reasons = [
+        f"working scale {scale}: typical objects of {summary.diameter:.0f} px are seen at about "
+        f"{summary.diameter / scale:.0f} px; results are at full size"
+        if summary.diameter is not None
+        else "working scale 1: nothing is known about the size of objects, so no detail is given up"
+    ]
+    encoding, reason = choose_encoding(summary)
+    reasons.append(reason)
+    depth = 5 if summary.dims == 2 else 4
+    geometry = Geometry(depth, "same", scale)
+    largest = WORKING_PATCH[summary.dims] * scale
+    patch = tuple(min(largest, geometry.legal_at_least(n)) for n in summary.median_size)
+    # As many pixels in a step as four full patches hold, whatever the patch.
+    pixels_wanted = 4 * WORKING_PATCH[summary.dims] ** summary.dims
+    working_pixels = math.prod(patch) // scale**summary.dims
+    batch = max(2, min(32, pixels_wanted // working_pixels))
+    reasons.append(
+        f"batches of {batch} patches of {' x '.join(map(str, patch))} px: enough for the whole context of a pixel, and "
+        "for the batch's statistics to be steady"
+    )
+    channels, reason = choose_width(speed, seconds, working_pixels * batch)
+    reasons.append(reason)
+    reasons.append(
+        "padded convolutions with batch normalisation, AdamW and a moving average of weights: they learn most in "
+        "little time; predictions are exact across tiles all the same"
+    )
+    return Recipe(
+        name="auto",
+        network=NetworkSettings(channels=channels, depth=depth, scale=scale),
+        encoding=encoding,
+        patch=patch,
+        batch=batch,
+        reasons=tuple(reasons),
+    )
+
+
+def paper_recipe(summary: DataSummary) -> Recipe:
+    """The recipe of the 2015 paper (P1-P17); what the paper leaves open is marked as a choice in the reasons."""
+    if summary.dims != 2:
+        raise RecipeError("expected 2-D images for the paper's recipe, found volumes; use the recipe auto")
+    encoding = (
+        Encoding("ridge") if summary.task == "instances" else Encoding("semantic", n_classes=len(summary.classes))
+    )
+    return Recipe(
+        name="paper",
+        network=NetworkSettings(channels=64, depth=5, padding="valid", norm="none", dropout=0.5, scale=1),
+        encoding=encoding,
+        patch=(572, 572),
+        batch=1,
+        optimiser=OptimiserSettings(
+            name="sgd", learning_rate=1e-3, momentum=0.99, weight_decay=0.0, warm_up=50, decay=0.3, average=0.0
+        ),
+        augmentation=Augmentation(zoom=1.0, elastic=10.0, elastic_nodes=3),
+        foreground=0.0,
+        reasons=(
+            "the network, the single large tile, momentum 0.99, the weight map and the deformation are the paper's",
+            "choices, since the paper is silent: learning rate 0.001 with a linear decay over the last 30 %, free "
+            "rotation, each image normalised to mean 0 and standard deviation 1",
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A recipe with the data it was made for."""
+
+    recipe: Recipe
+    summary: DataSummary
+    training: list[Example]
+    validation: list[Example]
+    findings: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
+def measure_speed(device: torch.device, dims: int) -> Speed:
+    """Time two small training steps; about a second."""
+    channels, side = (32, 128) if dims == 2 else (16, 32)
+    recipe = plan_recipe(DataSummary("", "semantic", ("a", "b"), 1, 1, ((side,) * dims,)))
+    recipe = replace(recipe, network=replace(recipe.network, channels=channels), batch=4)
+    space = recipe.patch
+    rng = np.random.default_rng(0)
+    planes = torch.from_numpy(rng.normal(size=(3, *space)).astype(np.float32)).to(device)
+    planes[2] = 0
+    image = TrainingImage(planes, 1, np.zeros((0, dims), np.int64), 1.0)
+    network = UNet(1, 2, channels, recipe.network.depth, "same", "batch", 0.0, dims)
+    state = new_state(network, recipe, device)
+    state.plans = [Plan(0, 3, 3)]
+    batches = Batches([image], recipe.geometry, space, recipe.batch, Augmentation(), 0)
+    times = []
+    begun = time.perf_counter()
+    for record in train_steps(state, batches, recipe, 0, device, best_dtype(device)):
+        record.loss.item()
+        times.append(time.perf_counter() - begun)
+        begun = time.perf_counter()
+    return Speed(min(times[1:]) / (recipe.batch * np.prod(space) * work(channels)))
+
+
+def choose_recipe(
+    name: str, settings: Sequence[str], summary: DataSummary, seconds: float | None, device: torch.device
+) -> Recipe:
+    """The recipe called `name` (`auto`, `paper` or a TOML file) for these data, with the settings applied."""
+    speed = measure_speed(device, summary.dims) if seconds is not None and name != "paper" else None
+    if name == "paper":
+        recipe = paper_recipe(summary)
+    else:
+        recipe = plan_recipe(summary, seconds=seconds, speed=speed, device=device.type)
+        if name != "auto":
+            recipe = replace(read_recipe(Path(name), recipe), name=Path(name).stem)
+    return with_settings(recipe, settings)
+
+
+def make_plan(
+    dataset: Dataset,
+    *,
+    validation: Dataset | None = None,
+    recipe: str = "auto",
+    settings: Sequence[str] = (),
+    minutes: float | None = None,
+    device: str = "auto",
+) -> Planned:
+    """Read the data and decide what would be trained on it; nothing is trained."""
+    if validation is None:
+        training, validation = split_validation(dataset)
+    else:
+        training = dataset.annotated
+    examples, problems = read_examples(training.samples)
+    held_out, more = read_examples(validation.samples)
+    summary = summarise(dataset, examples)
+    if not held_out:
+        raise DataError(
+            f"{validation.name}: expected annotated images to validate on, found none that could be used"
+            + (f" ({more[0]})" if more else "; add masks")
+        )
+    seconds = None if minutes is None else 60 * minutes * 0.85
+    chosen = choose_recipe(recipe, settings, summary, seconds, choose_device(device))
+    return Planned(chosen, summary, examples, held_out, dataset.findings, (*dataset.problems, *problems, *more))

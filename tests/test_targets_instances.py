@@ -1,0 +1,289 @@
+"""Reading objects: encode and decode are inverses, rules drawn by hand, and a tuning that prefers plateaus."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from scipy import ndimage
+
+from ushape.errors import DataError, RecipeError
+from ushape.targets.instances import (
+    Decision,
+    default_decision,
+    maps_to_instances,
+    object_sizes,
+    tune_decision,
+    typical_diameter,
+)
+from ushape.targets.maps import Encoding, encode
+
+KINDS = ("ridge", "border", "distance")
+NOTHING_REMOVED = {"min_size": 0, "min_seed": 1, "smoothing": 0.0}
+
+
+def perfect(mask, encoding):
+    """The probabilities of a network that has learnt the mask by heart."""
+    maps = encode(mask, encoding)
+    classes = [maps.classes == k for k in range(encoding.n_class_channels)]
+    distance = [] if maps.distance is None else [maps.distance]
+    return np.stack([*classes, *distance]).astype(np.float32)
+
+
+def best_ious(reference, estimate):
+    """For each reference object the largest IoU with any estimate object, by a loop."""
+    found = []
+    for i in (i for i in np.unique(reference) if i > 0):
+        one = reference == i
+        others = [estimate == j for j in np.unique(estimate[one]) if j > 0]
+        found.append(max(((one & two).sum() / (one | two).sum() for two in others), default=0.0))
+    return np.array(found)
+
+
+def discs(size, centres, radius):
+    """Discs (balls) that touch: a pixel in several belongs to the nearest centre; the frame cuts what lies outside."""
+    places = np.stack(np.meshgrid(*map(np.arange, size), indexing="ij"), axis=-1)
+    distances = np.stack([np.sqrt(((places - np.array(c)) ** 2).sum(-1)) for c in centres])
+    return np.where(distances.min(0) <= radius, distances.argmin(0) + 1, 0).astype(np.int32)
+
+
+def irregular(seed=3):
+    """Twelve crumpled cells that share their borders, some cut by the frame."""
+    rng = np.random.default_rng(seed)
+    centres = [
+        (25 + 50 * i + rng.integers(-9, 10), 20 + 40 * j + rng.integers(-7, 8)) for i in range(3) for j in range(4)
+    ]
+    bend = [ndimage.gaussian_filter(rng.normal(size=(150, 160)), 7) for _ in range(2)]
+    places = np.stack(np.meshgrid(np.arange(150), np.arange(160), indexing="ij"), axis=-1) + 5 * np.stack(
+        [b / b.std() for b in bend], axis=-1
+    )
+    distances = np.stack([np.sqrt(((places - np.array(c)) ** 2).sum(-1)) for c in centres])
+    return np.where(distances.min(0) <= 26, distances.argmin(0) + 1, 0).astype(np.int32)
+
+
+DRAWN = {
+    "touching discs": discs((80, 90), [(25, 25), (25, 50), (50, 38), (60, 70)], 15),
+    "cut by the frame": discs((60, 60), [(0, 5), (20, 25), (58, 30), (30, 59), (59, 59)], 14),
+    "irregular": irregular(),
+    "touching balls": discs((24, 40, 44), [(12, 12, 12), (12, 12, 30), (10, 30, 20), (20, 36, 40)], 9),
+    "alone": discs((40, 40), [(20, 20)], 8),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", DRAWN)
+def test_decoding_perfect_maps_gives_the_objects_back(kind, name):
+    mask = DRAWN[name]
+    encoding = Encoding(kind)
+    decision = default_decision(encoding, float(np.median(object_sizes([mask]))))
+    instances = maps_to_instances(perfect(mask, encoding), encoding, decision)
+    assert instances.dtype == np.int32
+    assert instances.max() == len(np.unique(mask)) - 1
+    assert best_ious(mask, instances).min() >= (0.97 if kind != "ridge" else 0.85 if mask.ndim == 3 else 0.9)
+
+
+@pytest.mark.parametrize("kind", ["border", "distance"])
+@pytest.mark.parametrize("name", DRAWN)
+def test_the_foreground_comes_back_pixel_by_pixel(kind, name):
+    encoding = Encoding(kind)
+    instances = maps_to_instances(perfect(DRAWN[name], encoding), encoding, Decision(**NOTHING_REMOVED))
+    assert np.array_equal(instances > 0, DRAWN[name] > 0)
+
+
+def test_semantic_maps_are_read_as_connected_pieces_of_the_foreground():
+    classes = np.array([[1, 1, 0, 2, 1], [0, 0, 0, 0, 0], [2, 0, 1, 1, 1]])
+    maps = np.stack([classes == k for k in range(3)]).astype(np.float32)
+    encoding = Encoding("semantic", n_classes=3)
+    expected = [[1, 1, 0, 2, 2], [0, 0, 0, 0, 0], [3, 0, 4, 4, 4]]
+    assert maps_to_instances(maps, encoding, Decision(min_size=0)).tolist() == expected
+    assert maps_to_instances(maps, encoding, Decision(min_size=3)).max() == 1
+
+
+def row_maps(inside, foreground=None):
+    """Ridge maps of one row; the foreground's probability is what is given."""
+    p = np.array([inside], np.float32)
+    return np.stack([1 - p, p])
+
+
+def test_seeds_grow_until_they_meet_and_stop_where_the_mask_stops():
+    maps = row_maps([0.3, 0.5, 0.9, 0.6, 0.5, 0.7, 0.9, 0.5, 0.3])
+    decision = Decision(0.8, 0.4, **NOTHING_REMOVED)
+    encoding = Encoding("ridge")
+    instances = maps_to_instances(maps, encoding, decision)
+    assert instances[0, [0, 8]].tolist() == [0, 0]
+    assert instances[0, 1:4].tolist() == [1, 1, 1]
+    assert instances[0, 5:8].tolist() == [2, 2, 2]
+    assert instances[0, 4] in (1, 2)
+    # With the seed threshold below the saddle they are one.
+    assert maps_to_instances(maps, encoding, replace(decision, seed_threshold=0.45))[0].tolist() == [0] + [1] * 7 + [0]
+
+
+def test_an_object_with_a_low_summit_is_found_at_half_of_the_threshold():
+    # The summit of 0.55 touches that of 0.9, above half of 0.8 they are apart.
+    maps = np.zeros((3, 1, 9), np.float32)
+    maps[1] = 1
+    maps[2] = [0.2, 0.6, 0.9, 0.6, 0.2, 0.5, 0.55, 0.5, 0.2]
+    instances = maps_to_instances(maps, Encoding("distance"), Decision(0.8, 0.5, **NOTHING_REMOVED))
+    assert instances.max() == 2
+    assert instances[0, 1:4].tolist() == [1, 1, 1]
+    assert instances[0, 5:].tolist() == [2, 2, 2, 2]
+
+
+def test_a_piece_of_mask_without_a_seed_is_kept_if_it_is_large_enough():
+    maps = np.zeros((3, 3, 9), np.float32)
+    maps[0] = 1
+    for columns, inside in ((slice(0, 3), 1.0), (slice(4, 6), 0.1), (slice(7, 8), 0.1)):
+        maps[:, :, columns] = np.array([0, inside, 1 - inside])[:, None, None]
+    encoding = Encoding("border")
+    instances = maps_to_instances(maps, encoding, Decision(min_size=6))
+    assert instances[1].tolist() == [1, 1, 1, 0, 2, 2, 0, 0, 0]
+    assert maps_to_instances(maps, encoding, Decision(min_size=7))[1].tolist() == [1, 1, 1, 0, 0, 0, 0, 0, 0]
+    assert maps_to_instances(maps, encoding, Decision(min_size=1)).max() == 3
+
+
+def test_tiny_seeds_are_no_seeds():
+    inside = np.zeros((9, 15), np.float32)
+    inside[2:7, 2:7], inside[4, 11] = 1, 1
+    maps = np.stack([np.zeros_like(inside), inside, 1 - inside])
+    encoding = Encoding("border")
+    assert maps_to_instances(maps, encoding, Decision(min_seed=1)).max() == 2
+    assert maps_to_instances(maps, encoding, Decision(min_seed=2)).max() == 1
+
+
+def test_smoothing_merges_summits_that_noise_has_torn():
+    rng = np.random.default_rng(0)
+    mask = DRAWN["alone"]
+    encoding = Encoding("distance", distance_cap=8)
+    maps = perfect(mask, encoding)
+    maps[-1] = np.clip(maps[-1] + 0.35 * rng.normal(size=mask.shape), 0, 1)
+    counts = [maps_to_instances(maps, encoding, Decision(smoothing=s)).max() for s in (0.0, 2.0)]
+    assert counts[0] > 3
+    assert counts[1] == 1
+
+
+def test_nothing_to_find_is_nothing_found():
+    for kind in ("semantic", *KINDS):
+        encoding = Encoding(kind)
+        maps = perfect(np.zeros((8, 9), np.int32), encoding)
+        assert not maps_to_instances(maps, encoding, default_decision(encoding)).any()
+
+
+def test_sizes_and_diameters():
+    masks = [np.array([[1, 1, 0], [5, -1, 5]]), np.array([[1, 1], [1, 0]])]
+    assert object_sizes(masks).tolist() == [2, 2, 3]
+    assert object_sizes([]).tolist() == []
+    assert typical_diameter([discs((60, 60), [(30, 30)], 12)]) == pytest.approx(24, abs=0.5)
+    assert typical_diameter([discs((30, 30, 30), [(15, 15, 15)], 9)]) == pytest.approx(18, abs=0.5)
+
+
+def test_the_default_decision_scales_with_the_objects():
+    for kind in KINDS:
+        small, large = (default_decision(Encoding(kind), size) for size in (80, 10_000))
+        assert (small.min_size, large.min_size) == (4, 500)
+        assert (small.min_seed, large.min_seed) == (1, 100)
+    ridge = default_decision(Encoding("ridge"))
+    assert (ridge.seed_threshold, ridge.mask_threshold) == (0.8, 0.4)
+
+
+def test_a_decision_survives_json():
+    decision = Decision(0.7, 0.4, 12, 3, 1.5)
+    assert Decision.from_dict(json.loads(json.dumps(decision.to_dict()))) == decision
+
+
+def count_agreement(references, estimates):
+    """A score that only compares numbers of objects."""
+    return -float(
+        np.mean([abs(len(np.unique(r)) - len(np.unique(e))) for r, e in zip(references, estimates, strict=True)])
+    )
+
+
+def test_tuning_takes_the_middle_of_the_plateau():
+    # The saddle between the two objects is at 0.55, their summits are at 0.95: any threshold from 0.6 to 0.9 is right.
+    column = np.interp(np.arange(41), [0, 10, 20, 30, 40], [0.1, 0.95, 0.55, 0.95, 0.1])
+    maps = row_maps(column).repeat(9, axis=1)
+    reference = np.where(maps[1] > 0.5, np.where(np.arange(41) < 20, 1, 2), 0).astype(np.int32)
+    decision, value = tune_decision([maps], [reference], Encoding("ridge"), count_agreement)
+    assert value == 0
+    assert decision.seed_threshold in (0.7, 0.8)
+    assert decision.mask_threshold == 0.5
+    assert decision.smoothing == 1.0
+
+
+def test_tuning_prefers_a_plateau_to_a_spike():
+    curve = {0.2: 0.0, 0.3: 0.83, 0.4: 0.0, 0.5: 0.7, 0.6: 0.8, 0.7: 0.8, 0.8: 0.8, 0.9: 0.7}
+    maps = np.zeros((3, 1, 24), np.float32)
+    tried = []
+
+    def score(references, estimates):
+        tried.append(estimates)
+        return next(scores)
+
+    scores = iter([*curve.values(), *[0.8] * 40])
+    decision, value = tune_decision([maps], [np.ones((1, 24), np.int32)], Encoding("distance"), score)
+    assert decision.seed_threshold == 0.7
+    assert value == 0.8
+    # 8 + 5 + 3 + 5 values, of which 3 had been tried before.
+    assert len(tried) == 18
+
+
+def test_tuning_passes_over_values_that_have_no_score():
+    nan = float("nan")
+    scores = iter([nan, nan, nan, 0.1, 0.9, 0.9, 0.9, 0.1, *[0.9] * 40])
+    maps = [np.zeros((2, 1, 24), np.float32)]
+    decision, _ = tune_decision(maps, [np.ones((1, 24), np.int32)], Encoding("ridge"), lambda r, e: next(scores))
+    assert decision.seed_threshold == 0.7
+
+
+def test_tuning_without_any_meaningful_score_keeps_the_default():
+    mask = DRAWN["alone"]
+    encoding = Encoding("border")
+    decision, value = tune_decision([perfect(mask, encoding)], [mask], encoding, lambda r, e: float("nan"))
+    assert decision == default_decision(encoding, float((mask > 0).sum()))
+    assert np.isnan(value)
+
+
+def test_tuning_passes_references_first_and_every_image():
+    mask = DRAWN["alone"]
+    encoding = Encoding("semantic")
+    maps = perfect((mask > 0).astype(np.int32), encoding)
+    seen = []
+
+    def score(references, estimates):
+        seen.append((references, estimates))
+        return count_agreement(references, estimates)
+
+    decision, value = tune_decision([maps, maps], [mask, mask], encoding, score)
+    assert value == 0
+    assert all(r[0] is mask and len(r) == len(e) == 2 and e[0].dtype == np.int32 for r, e in seen)
+    assert decision.mask_threshold == 0.5
+
+
+def test_messages_say_what_was_found():
+    with pytest.raises(DataError, match=r"^expected 3 maps for the encoding 'border', found 2; read the maps with"):
+        maps_to_instances(np.zeros((2, 4, 4), np.float32), Encoding("border"), Decision())
+    with pytest.raises(DataError, match=r"^expected at least one object in the masks, found none; annotate some"):
+        typical_diameter([np.zeros((3, 3), int)])
+    with pytest.raises(DataError, match=r"found 1 maps and 0 references; hold out at least one annotated image"):
+        tune_decision([np.zeros((2, 3, 3), np.float32)], [], Encoding("ridge"), count_agreement)
+    with pytest.raises(RecipeError, match=r"^expected the decision's mask_threshold to be from 0 to 1, found 2"):
+        Decision(mask_threshold=2)
+    with pytest.raises(RecipeError, match=r"^expected the decision's min_size to be 0 or more, found -1"):
+        Decision(min_size=-1)
+    with pytest.raises(RecipeError, match=r"^expected only fields of a decision, found threshold; remove them"):
+        Decision.from_dict({"threshold": 0.5})
+
+
+@pytest.mark.parametrize("kind, least", [("ridge", 0.97), ("border", 0.97), ("distance", 0.97)])
+def test_real_cells_come_back(kind, least):
+    if "USHAPE_DATA" not in os.environ:
+        pytest.skip("USHAPE_DATA is not set: it names the folder with local copies of public data sets")
+    folder = Path(os.environ["USHAPE_DATA"]) / "ctc" / "DIC-C2DH-HeLa" / "01_GT" / "SEG"
+    masks = [tifffile.imread(path).astype(np.int32) for path in sorted(folder.glob("man_seg*.tif"))]
+    assert masks
+    encoding = Encoding(kind)
+    decision = default_decision(encoding, float(np.median(object_sizes(masks))))
+    ious = [best_ious(mask, maps_to_instances(perfect(mask, encoding), encoding, decision)) for mask in masks]
+    assert np.concatenate(ious).mean() >= least

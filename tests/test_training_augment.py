@@ -1,0 +1,111 @@
+"""One resampling: identity and symmetries exact, the rest against plain definitions."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from ushape.errors import RecipeError
+from ushape.training.augment import (
+    Augmentation,
+    Warp,
+    draw_warp,
+    moves_pixels,
+    read_patch,
+    sample_patch,
+    spline_matrix,
+    vary_grey_values,
+    warp_coordinates,
+)
+
+CPU = torch.device("cpu")
+STILL = Augmentation(mirror=False, rotation=0, zoom=1, elastic=0, brightness=0, contrast=1, gamma=1, noise=0)
+
+
+def planes_of(*size, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=size).astype(np.float32))
+
+
+def centre_of(start, patch):
+    return tuple(s + (p - 1) / 2 for s, p in zip(start, patch, strict=True))
+
+
+@pytest.mark.parametrize("patch", [(16, 16), (15, 24), (64, 80)])
+def test_the_identity_grid_returns_the_input_exactly(patch):
+    planes = planes_of(3, 64, 80)
+    warp = draw_warp(STILL, centre_of((0, 0), patch), np.random.default_rng(0))
+    assert torch.equal(read_patch(planes, 2, warp, patch), planes[:, : patch[0], : patch[1]])
+
+
+def test_the_identity_grid_is_exact_in_volumes_too():
+    planes = planes_of(2, 9, 12, 11)
+    warp = draw_warp(STILL, centre_of((1, 2, 3), (4, 6, 8)), np.random.default_rng(0))
+    assert torch.equal(read_patch(planes, 1, warp, (4, 6, 8)), planes[:, 1:5, 2:8, 3:11])
+
+
+def test_beyond_the_border_the_plane_is_mirrored_about_the_edge_pixel():
+    planes = planes_of(1, 10, 10)
+    warp = draw_warp(STILL, centre_of((-4, 3), (12, 12)), np.random.default_rng(0))
+    expected = np.pad(planes.numpy(), ((0, 0), (4, 9), (4, 9)), mode="reflect")[:, 0:12, 7:19]
+    np.testing.assert_array_equal(read_patch(planes, 1, warp, (12, 12)).numpy(), expected)
+
+
+def test_copying_and_sampling_agree_for_every_symmetry_of_the_square():
+    planes, rng, seen = planes_of(3, 40, 50), np.random.default_rng(1), set()
+    for _ in range(60):
+        warp = draw_warp(Augmentation(warped=0), centre_of((5, -3), (16, 16)), rng)
+        assert moves_pixels(warp, (16, 16))
+        seen.add(tuple(warp.matrix.ravel().astype(int)))
+        copied = read_patch(planes, 2, warp, (16, 16))
+        sampled = sample_patch(planes, 2, warp_coordinates(warp, (16, 16), CPU))
+        torch.testing.assert_close(copied, sampled, atol=1e-4, rtol=0)
+    assert len(seen) == 8
+
+
+def test_a_rotation_equals_scipys_linear_interpolation():
+    planes, patch = planes_of(1, 60, 60), (20, 20)
+    warp = draw_warp(Augmentation(mirror=False, elastic=0), centre_of((20, 22), patch), np.random.default_rng(3))
+    assert not moves_pixels(warp, patch)
+    offsets = np.stack(np.mgrid[:20, :20]).reshape(2, -1) - 9.5
+    places = warp.matrix @ offsets + np.array(warp.centre)[:, None]
+    expected = ndimage.map_coordinates(planes[0].numpy(), places, order=1, mode="mirror").reshape(20, 20)
+    np.testing.assert_allclose(read_patch(planes, 1, warp, patch)[0].numpy(), expected, atol=1e-3)
+
+
+def test_classes_come_from_the_nearest_pixel_so_none_is_invented():
+    classes = torch.from_numpy(np.random.default_rng(0).choice([-1.0, 0.0, 7.0], size=(1, 50, 50)).astype(np.float32))
+    warp = draw_warp(Augmentation(), (25.0, 25.0), np.random.default_rng(5))
+    assert set(read_patch(torch.cat([classes, classes]), 1, warp, (32, 32))[1].unique().tolist()) <= {-1.0, 0.0, 7.0}
+
+
+def test_displacements_have_the_drawn_spread_and_reach_the_nodes_exactly():
+    rng = np.random.default_rng(0)
+    drawn = np.concatenate(
+        [draw_warp(Augmentation(elastic=10), (0.0, 0.0), rng).displacement.ravel() for _ in range(400)]
+    )
+    assert drawn.std() == pytest.approx(10, rel=0.05)
+    displacement = rng.normal(size=(2, 3, 3))
+    bent = warp_coordinates(Warp((0.0, 0.0), np.eye(2), displacement), (33, 33), CPU).numpy()
+    flat = warp_coordinates(Warp((0.0, 0.0), np.eye(2), None), (33, 33), CPU).numpy()
+    np.testing.assert_allclose((bent - flat)[:, ::16, ::16], displacement, atol=1e-5)
+
+
+def test_interpolation_between_nodes_is_cubic_and_smooth():
+    ramp = spline_matrix(9, 3) @ torch.tensor([0.0, 4.0, 8.0])
+    torch.testing.assert_close(ramp, torch.arange(9.0))
+    bump = (spline_matrix(101, 3) @ torch.tensor([0.0, 1.0, 0.0])).numpy()
+    assert np.abs(np.diff(bump, 2)).max() < 5e-3  # linear interpolation would break by 0.04 in the middle
+
+
+def test_grey_values_vary_within_their_strength_and_by_the_seed_alone():
+    image = planes_of(2, 32, 32)
+    strong = Augmentation(brightness=0.5, contrast=1.5, gamma=1.5, noise=0.3)
+    first, again = (vary_grey_values(image, strong, np.random.default_rng(4)) for _ in range(2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, vary_grey_values(image, strong, np.random.default_rng(5)))
+    assert torch.equal(image, vary_grey_values(image, STILL, np.random.default_rng(4)))
+
+
+def test_a_factor_below_one_is_refused():
+    with pytest.raises(RecipeError, match=r"^expected augmentation.zoom to be a factor of at least 1 \(1 = off\), "):
+        Augmentation(zoom=0.5)

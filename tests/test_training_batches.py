@@ -1,0 +1,77 @@
+"""Batch k is a pure function of (data, seed, k)."""
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import disc_image
+from ushape.geometry import Geometry
+from ushape.targets.maps import Encoding, encode
+from ushape.training.augment import Augmentation
+from ushape.training.batches import Batches, draw_centre, to_training_image
+
+CPU = torch.device("cpu")
+
+
+def make_batches(seed=0, geometry=None, patch=(32, 32), foreground=0.0, kind="distance", augmentation=None):
+    images = []
+    for index in range(3):
+        image, mask = disc_image(index)
+        images.append(to_training_image(image.astype(np.float32), encode(mask, Encoding(kind)), 1.0 + index, CPU))
+    geometry = geometry or Geometry(3, "same")
+    return Batches(images, geometry, patch, 4, augmentation or Augmentation(), seed, foreground)
+
+
+def same(first, second):
+    return all(torch.equal(a, b) for a, b in zip(vars(first).values(), vars(second).values(), strict=True))
+
+
+def test_a_batch_depends_on_seed_and_number_and_not_on_what_was_drawn_before():
+    batches = make_batches()
+    fresh = make_batches()
+    for k in range(5):
+        batches(k)
+    assert same(batches(7), fresh(7))
+    assert not same(batches(7), batches(8))
+    assert not torch.equal(make_batches(seed=1)(7).images, fresh(7).images)
+
+
+def test_shapes_and_types():
+    batch = make_batches()(0)
+    assert batch.images.shape == (4, 1, 32, 32)
+    assert batch.classes.shape == batch.weights.shape == batch.distance.shape == (4, 32, 32)
+    assert batch.classes.dtype == torch.int64
+    assert make_batches(kind="border")(0).distance is None
+
+
+def test_a_valid_network_is_given_the_maps_of_its_output_only():
+    still = Augmentation(mirror=False, warped=0, brightness=0, contrast=1, gamma=1, noise=0)
+    geometry = Geometry(2, "valid")
+    batch = make_batches(geometry=geometry, patch=(36, 36), augmentation=still)(3)
+    assert batch.classes.shape == (4, 20, 20)
+    # Discs are 100 grey values brighter, so image and maps can be held against each other.
+    bright = batch.images[:, 0, 8:-8, 8:-8] > 110
+    assert float((bright == (batch.classes > 0)).float().mean()) > 0.98
+
+
+def test_emphasis_sets_how_often_an_image_is_drawn():
+    batches = make_batches()
+    assert batches.shares == pytest.approx([1 / 6, 2 / 6, 3 / 6])
+
+
+def test_foreground_patches_hold_an_object():
+    batches = make_batches(patch=(8, 8), foreground=1.0, augmentation=Augmentation(elastic=0, zoom=1, rotation=0))
+    assert all((batches(k).classes > 0).flatten(1).any(1).all() for k in range(10))
+
+
+def test_every_pixel_of_an_image_can_be_drawn():
+    rng, covered = np.random.default_rng(0), np.zeros((30, 20), bool)
+    for _ in range(500):
+        centre = draw_centre((30, 20), (8, 8), (8, 8), None, rng)
+        start = [int(c - 3.5) for c in centre]
+        covered[max(0, start[0]) : start[0] + 8, max(0, start[1]) : start[1] + 8] = True
+    assert covered.all()
+
+
+def test_a_patch_larger_than_the_image_is_centred():
+    assert draw_centre((10, 10), (64, 64), (64, 64), None, np.random.default_rng(0)) == (4.5, 4.5)

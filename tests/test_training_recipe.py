@@ -1,0 +1,87 @@
+"""A recipe is a value: written, read and changed by name, wrong values refused in a sentence."""
+
+from dataclasses import replace
+
+import pytest
+
+from ushape.errors import RecipeError
+from ushape.training.examples import DataSummary
+from ushape.training.planning import Speed, choose_width, paper_recipe, plan_recipe, working_scale
+from ushape.training.recipe import read_recipe, with_settings, write_recipe
+
+CELLS = DataSummary("cells", "instances", ("background", "object"), 10, 1, ((512, 512),) * 10, diameter=110.0)
+
+
+def test_a_recipe_written_and_read_is_the_same(tmp_path):
+    recipe = with_settings(plan_recipe(CELLS), ["network.channels=24", "augmentation.elastic=0.0", 'name="own"'])
+    path = tmp_path / "recipe.toml"
+    path.write_text(write_recipe(recipe))
+    assert read_recipe(path, plan_recipe(replace(CELLS, diameter=20.0))) == recipe
+
+
+def test_settings_are_applied_together_and_named_among_the_reasons():
+    # Neither depth 6 with the old patch nor the new patch at depth 5 would do alone.
+    recipe = with_settings(plan_recipe(CELLS), ["network.depth=6", "patch=[192, 192]", "network.scale=1"])
+    assert (recipe.network.depth, recipe.patch) == (6, (192, 192))
+    assert recipe.reasons[-1] == "set by hand: network.depth=6, patch=[192, 192], network.scale=1"
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("network.width=3", r"found 'network.width'; correct the name$"),
+        ("network.channels", r"^expected a setting like network.channels=32, found 'network.channels'"),
+        ("network.channels=wide", r"^expected network.channels to be a int like 32, found 'wide'"),
+        ("network=3", r"^expected a table for 'network', found '3'"),
+        ("batch=0", r"^expected a batch of at least 1 patch, found 0"),
+        ("patch=[100, 100]", r"^expected a patch whose sides are legal .* take 128 for 100$"),
+        ("optimiser.name=adam", r"^expected optimiser.name to be adamw or sgd, found 'adam'"),
+        ("augmentation.mirror=1", r"^expected augmentation.mirror to be a bool like True, found 1"),
+    ],
+)
+def test_a_wrong_setting_is_refused(setting, message):
+    with pytest.raises(RecipeError, match=message):
+        with_settings(plan_recipe(CELLS), [setting])
+
+
+def test_a_missing_and_a_broken_recipe_file_are_refused(tmp_path):
+    with pytest.raises(RecipeError, match=r"^expected the recipe `auto`, `paper` or a TOML file, found no file "):
+        read_recipe(tmp_path / "none.toml", plan_recipe(CELLS))
+    (tmp_path / "broken.toml").write_text("batch = = 3")
+    with pytest.raises(RecipeError, match=r"broken.toml: expected a recipe in TOML, found a mistake"):
+        read_recipe(tmp_path / "broken.toml", plan_recipe(CELLS))
+
+
+def test_large_objects_are_seen_on_a_coarser_grid():
+    assert [working_scale(d) for d in (None, 10, 30, 75, 120, 1000)] == [1, 1, 1, 2, 4, 4]
+    assert working_scale(None) == working_scale(12) == 1
+    assert working_scale(40) < working_scale(100) <= working_scale(1000) == 4
+
+
+def test_a_larger_budget_never_gives_a_narrower_network():
+    speed = Speed(1e-9)
+    widths = [choose_width(speed, seconds, 4 * 256**2)[0] for seconds in (10, 60, 180, 600, 1800, 7200, 100_000)]
+    assert widths == sorted(widths)
+    assert widths[0] == 16
+    assert widths[-1] == 64
+
+
+def test_the_papers_recipe_is_the_papers():
+    recipe = paper_recipe(CELLS)
+    assert (recipe.network.channels, recipe.network.depth, recipe.network.padding) == (64, 5, "valid")  # P1
+    assert (recipe.network.norm, recipe.network.dropout) == ("none", 0.5)  # P8, P9
+    assert (recipe.optimiser.name, recipe.optimiser.momentum, recipe.batch) == ("sgd", 0.99, 1)  # P12
+    assert (recipe.encoding.w0, recipe.encoding.sigma) == (10.0, 5.0)  # P14
+    assert (recipe.augmentation.elastic, recipe.augmentation.elastic_nodes) == (10.0, 3)  # P17
+
+
+def test_small_images_get_small_patches_and_more_of_them():
+    small = plan_recipe(replace(CELLS, sizes=((100, 80),), diameter=20.0))
+    assert small.patch == (112, 80)
+    assert small.batch > 4
+
+
+def test_every_rule_gives_its_reason():
+    reasons = " ".join(plan_recipe(CELLS, seconds=600, speed=Speed(1e-9)).reasons)
+    for word in ("working scale", "depth inside each object", "batches of", "channels", "batch normalisation"):
+        assert word in reasons

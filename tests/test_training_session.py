@@ -1,0 +1,191 @@
+"""Runs: bit-identical by seed and steps, resumed after a kill with the same tensors, held to the clock."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from conftest import disc_dataset
+from ushape.errors import ModelFileError, RecipeError
+from ushape.run import train_run
+from ushape.training.session import Clock, Listener
+
+TINY = ["network.channels=4", "network.depth=3", "patch=[32, 32]", "batch=2"]
+
+
+def tiny_run(folder: Path | None = None, **options):
+    options = {"steps": 12, "seed": 3, "settings": TINY} | options
+    if folder is None:
+        options["keep_folder"] = False
+    return train_run(disc_dataset(6), output=folder, validation=disc_dataset(2, seed=50), device="cpu", **options)
+
+
+def tensors_of(finished):
+    return finished.model.network.state_dict()
+
+
+def assert_equal_tensors(first, second):
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+def test_the_same_steps_and_seed_give_bit_identical_weights():
+    first, again = tiny_run(), tiny_run()
+    assert_equal_tensors(tensors_of(first), tensors_of(again))
+    other = tensors_of(tiny_run(seed=4))
+    assert any(not torch.equal(other[name], tensor) for name, tensor in tensors_of(first).items())
+
+
+CHILD = """
+import sys, pathlib
+sys.path.insert(0, sys.argv[2])
+import ushape.training.session as session
+session.CHECKPOINT_SECONDS = 0.0
+from test_training_session import tiny_run
+tiny_run(pathlib.Path(sys.argv[1]), steps=60)
+"""
+
+
+@pytest.mark.parametrize("kill_at", [1, 17, 41])
+def test_a_run_killed_at_any_moment_resumes_to_the_same_tensors(tmp_path, kill_at):
+    tests = str(Path(__file__).parent)
+    killed = subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path / "killed"), tests], env=os.environ)
+    checkpoint = tmp_path / "killed" / "checkpoint" / "state.safetensors"
+    history = tmp_path / "killed" / "history.jsonl"
+    deadline = time.monotonic() + 120
+    while killed.poll() is None and time.monotonic() < deadline:
+        if checkpoint.exists() and history.exists() and last_step(history) >= kill_at:
+            break
+        time.sleep(0.002)
+    killed.kill()
+    killed.wait()
+    assert checkpoint.exists()
+    assert not (tmp_path / "killed" / "model.safetensors").exists(), "the run ended before it was killed"
+    resumed = tiny_run(tmp_path / "killed", steps=None, resume=True)
+    whole = tiny_run(tmp_path / "whole", steps=60)
+    assert resumed.steps == whole.steps == 60
+    assert_equal_tensors(tensors_of(resumed), tensors_of(whole))
+    both = [load_file(tmp_path / name / "checkpoint" / "state.safetensors") for name in ("killed", "whole")]
+    assert_equal_tensors(*both)
+
+
+def last_step(history: Path) -> int:
+    lines = history.read_text().splitlines()
+    return json.loads(lines[-1])["step"] if lines else 0
+
+
+def test_every_kind_of_optimiser_resumes_to_the_same_tensors(tmp_path, monkeypatch):
+    settings = [*TINY, "optimiser.name=sgd", "optimiser.learning_rate=0.01", "network.dropout=0.5"]
+
+    class Impatient(Listener):
+        def progress(self, step, stop, loss, validation, seconds_left):
+            if step == 7:
+                raise KeyboardInterrupt
+
+    stopped = tiny_run(tmp_path / "run", settings=settings, listener=Impatient())
+    assert stopped.interrupted
+    assert stopped.steps == 7
+    assert (tmp_path / "run" / "model.safetensors").exists()
+    resumed = tiny_run(tmp_path / "run", settings=(), steps=None, resume=True)
+    assert_equal_tensors(tensors_of(resumed), tensors_of(tiny_run(settings=settings)))
+
+
+def test_the_run_folder_holds_what_is_promised(tmp_path):
+    tiny_run(tmp_path / "run")
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {
+        "model.safetensors",
+        "recipe.toml",
+        "run.json",
+        "events.jsonl",
+        "history.jsonl",
+        "report.html",
+        "log.txt",
+        "checkpoint",
+    }
+    history = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in history] == list(range(1, 13))
+    assert "validation" in history[-1]
+
+
+def test_an_earlier_run_is_not_overwritten(tmp_path):
+    tiny_run(tmp_path / "run")
+    with pytest.raises(RecipeError, match=r"^expected a new folder for the run, found an earlier run in .*--resume"):
+        tiny_run(tmp_path / "run")
+
+
+def test_resuming_nothing_or_with_other_data_is_refused(tmp_path):
+    with pytest.raises(RecipeError, match=r"^expected an interrupted run in .* to resume, found none"):
+        tiny_run(tmp_path / "none", resume=True)
+    tiny_run(tmp_path / "run")
+    with pytest.raises(RecipeError, match=r"was trained on, found other data"):
+        train_run(disc_dataset(3), output=tmp_path / "run", resume=True)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    tiny_run(tmp_path / "run")
+    (tmp_path / "run" / "checkpoint" / "state.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(ModelFileError, match=r"state.safetensors: expected the checkpoint of a run with this recipe"):
+        tiny_run(tmp_path / "run", steps=None, resume=True)
+
+
+def test_a_clock_sets_the_number_of_steps_and_every_change_is_an_event(tmp_path):
+    finished = tiny_run(tmp_path / "run", steps=None, minutes=0.25)
+    events = [json.loads(line) for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]
+    plans = [event for event in events if event["event"] == "plan"]
+    assert len(plans) > 1
+    assert finished.steps == plans[-1]["stop"] != plans[0]["stop"]
+    assert all(first["step"] <= second["step"] for first, second in pairwise(plans))
+
+
+def test_time_of_earlier_sittings_counts_and_an_exhausted_budget_ends_at_once():
+    finished = tiny_run(steps=None, minutes=0.25, clock=Clock(earlier=3600))
+    assert finished.steps < 10
+
+
+def test_minutes_and_steps_together_are_refused():
+    with pytest.raises(RecipeError, match=r"^expected either minutes or steps, found 1 minutes and 5 steps; drop one$"):
+        tiny_run(minutes=1, steps=5)
+    with pytest.raises(RecipeError, match=r"^expected at least 1 step, found 0"):
+        tiny_run(steps=0)
+
+
+def test_one_image_can_be_learnt_by_heart():
+    one = disc_dataset(1)
+    finished = train_run(
+        one,
+        validation=one,
+        keep_folder=False,
+        steps=150,
+        device="cpu",
+        settings=[*TINY, "network.channels=8", "batch=4"],
+    )
+    assert finished.evaluation.scores["AP@0.5"] == 1.0
+    assert finished.evaluation.scores["SEG"] > 0.85
+
+
+def test_the_average_starts_at_the_weights_and_follows_them():
+    from ushape.network.unet import UNet
+    from ushape.training.examples import DataSummary
+    from ushape.training.loop import new_state, update_average
+    from ushape.training.planning import plan_recipe
+
+    recipe = plan_recipe(DataSummary("d", "semantic", ("a", "b"), 1, 1, ((64, 64),)))
+    recipe = replace(recipe, network=replace(recipe.network, channels=4))
+    state = new_state(UNet(channels=4, depth=2, padding="same", norm="batch"), recipe, torch.device("cpu"))
+    name = "head.weight"
+    before = state.average[name].clone()
+    with torch.no_grad():
+        state.network.head.weight += 1
+    state.step = 1_000_000
+    update_average(state, 0.9)
+    torch.testing.assert_close(state.average[name], before + 0.1)
