@@ -19,7 +19,7 @@ from skimage.measure import regionprops
 from ushape.data.images import is_image_file, n_pages, read_image, read_mask, write_image, write_labels
 from ushape.errors import DataError, RecipeError, UshapeError
 from ushape.model import Evaluation, Model, Prediction, score_masks
-from ushape.picture.overlay import overlay, to_display
+from ushape.picture.overlay import overlay
 
 __all__ = ["predict_files", "score_files"]
 
@@ -86,7 +86,7 @@ def write_products(
             middle = image.shape[1] // 2
             flat = image if image.ndim == 3 else image[:, middle]
             labels = prediction.labels if image.ndim == 3 else prediction.labels[middle]
-            write_image(path, np.moveaxis(overlay(to_display(flat), labels), -1, 0))
+            write_image(path, np.moveaxis(overlay(flat, labels), -1, 0))
         else:
             continue
         written.append(path)

@@ -141,7 +141,6 @@ def _draw_events(panels: Sequence[Axes], events: Sequence[Record]) -> None:
         if step - named > 0.04 * (high - low):
             _write_name(panels[0], step, name)
             named = step
-    panels[0].set_xlim(low, high)
 
 
 def _write_name(ax: Axes, step: float, name: str) -> None:

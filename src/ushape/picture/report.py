@@ -119,8 +119,10 @@ def report_html(report: Report) -> str:
         _section("Warnings", _sentences(report.problems), kind="warning"),
         _section("Worst images first", _gallery(report.gallery)),
         _section("Every image", _table(report)),
-        _side_by_side(_section("The plan", _sentences(report.plan)), _section("Training", _curves(report))),
-        _section("The data", _sentences(report.findings)),
+        _side_by_side(
+            _section("The plan", _sentences(report.plan)) + _section("The data", _sentences(report.findings)),
+            _section("Training", _curves(report)),
+        ),
         _section("To do it again", _code(report.command) + _facts(report.facts)),
     ]
     return PAGE.substitute(title=escape(report.title), style=STYLE, body="\n".join(part for part in body if part))
@@ -136,7 +138,7 @@ def _section(heading: str, content: str, kind: str = "") -> str:
 
 def _side_by_side(left: str, right: str) -> str:
     """Two parts beside each other where the screen is wide enough."""
-    return f'<div class="beside">\n{left}\n{right}\n</div>' if left and right else left or right
+    return f'<div class="beside">\n<div>{left}</div>\n<div>{right}</div>\n</div>' if left and right else left or right
 
 
 def _paragraph(text: str) -> str:
@@ -157,11 +159,11 @@ def _facts(facts: Mapping[str, Any]) -> str:
     return f"<dl>\n{items}\n</dl>" if items else ""
 
 
-def _number(value: object) -> str:
+def _number(value: float | None) -> str:
     """A score with three decimals, a count without, a dash for nothing."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
-    return f"{value:.3f}" if isinstance(value, (float, np.floating)) else escape(str(value))
+    return f"{value:.3f}" if isinstance(value, (float, np.floating)) else f"{value:d}"
 
 
 def _headlines(scores: Mapping[str, float]) -> str:
@@ -238,7 +240,7 @@ def _sd(values: Sequence[float]) -> float:
     return statistics.stdev(values) if len(values) > 1 else math.nan
 
 
-def _row(name: str, values: Iterable[object]) -> str:
+def _row(name: str, values: Iterable[float | None]) -> str:
     cells = "".join(f"<td>{_number(value)}</td>" for value in values)
     return f"<tr><th>{escape(name)}</th>{cells}</tr>"
 

@@ -114,15 +114,13 @@ def summarise(dataset: Dataset, examples: Sequence[Example]) -> DataSummary:
                 f"{dataset.name}: expected {channels} channels in every image, found grey ones too; "
                 "put them into separate folders"
             )
-    diameter = None
-    if dataset.task == "instances":
-        masks = [example.mask for example in examples if (example.mask > 0).any()]
-        if not masks:
-            raise DataError(
-                f"{dataset.name}: expected objects in the masks, found only background in all {len(examples)} of them; "
-                "annotate some objects, and check that the masks are not empty by mistake"
-            )
-        diameter = typical_diameter(masks)
+    masks = [example.mask for example in examples if (example.mask > 0).any()]
+    if not masks:
+        raise DataError(
+            f"{dataset.name}: expected something annotated in the masks, found only background in all {len(examples)} "
+            "of them; annotate some objects, and check that the masks are not empty by mistake"
+        )
+    diameter = typical_diameter(masks) if dataset.task == "instances" else None
     sizes = tuple(example.mask.shape for example in examples)
     return DataSummary(dataset.name, dataset.task, dataset.classes, len(examples), channels, sizes, diameter)
 

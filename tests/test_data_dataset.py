@@ -1,0 +1,126 @@
+"""Samples and datasets: reading, choosing, splitting, fingerprints."""
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+
+from ushape.data.dataset import Dataset, Sample, split_validation
+from ushape.errors import DataError
+
+
+def array(value, dtype=np.uint8):
+    return np.full((1, 4, 5), value, dtype)
+
+
+def mask(value):
+    return np.full((4, 5), value, np.int32)
+
+
+def sample(name, group="", position=0, **options):
+    options.setdefault("mask", partial(mask, 1))
+    return Sample(name, partial(array, 3), group=group, position=position, **options)
+
+
+def dataset(*samples):
+    return Dataset("cells", tuple(samples), "instances", ("background", "object"))
+
+
+def stack(n, group="a"):
+    return [sample(f"{group}{i:02d}", group, i) for i in range(n)]
+
+
+def names(part):
+    return [s.name for s in part.samples]
+
+
+def test_a_sample_reads_when_asked():
+    calls = []
+    one = Sample("x", lambda: calls.append("image") or array(1), lambda: calls.append("mask") or mask(2))
+    assert calls == []
+    np.testing.assert_array_equal(one.read_image(), array(1))
+    np.testing.assert_array_equal(one.read_mask(), mask(2))
+    assert calls == ["image", "mask"]
+
+
+def test_the_reference_is_the_mask_unless_there_is_another():
+    np.testing.assert_array_equal(sample("x").read_reference(), mask(1))
+    np.testing.assert_array_equal(sample("x", reference=partial(mask, 7)).read_reference(), mask(7))
+
+
+def test_nan_pixels_are_refused_with_their_number(tmp_path):
+    bad = array(0, np.float32)
+    bad[0, 0, :2] = np.nan, np.inf
+    one = Sample("x", lambda: bad, files=(tmp_path / "x.tif",))
+    with pytest.raises(DataError, match=r"x\.tif: expected finite pixel values, found 2 NaN or infinite ones"):
+        one.read_image()
+
+
+def test_a_missing_mask_is_refused_with_the_name():
+    with pytest.raises(DataError, match="x: expected a mask to train on or to score against, found none; add one"):
+        sample("x", mask=None).read_mask()
+
+
+def test_annotated_are_those_with_a_mask():
+    assert names(dataset(sample("a"), sample("b", mask=None), sample("c")).annotated) == ["a", "c"]
+
+
+def test_a_stack_is_split_at_its_end_behind_a_gap():
+    training, validation = split_validation(dataset(*stack(20)))
+    assert names(training) == [f"a{i:02d}" for i in range(14)]
+    assert names(validation) == [f"a{i:02d}" for i in range(16, 20)]
+
+
+def test_the_split_ignores_the_order_in_which_samples_come():
+    shuffled = [stack(20)[i] for i in np.random.default_rng(0).permutation(20)]
+    straight = split_validation(dataset(*stack(20)))
+    assert [names(p) for p in split_validation(dataset(*shuffled))] == [names(p) for p in straight]
+
+
+def test_each_of_a_few_groups_is_split():
+    training, validation = split_validation(dataset(*stack(10, "a"), *stack(10, "b")))
+    assert {s.group for s in training.samples} == {s.group for s in validation.samples} == {"a", "b"}
+
+
+def test_many_groups_are_held_out_whole():
+    samples = [s for group in "abcdefghij" for s in stack(3, group)]
+    training, validation = split_validation(dataset(*samples))
+    assert {s.group for s in validation.samples} == {"c", "h"}
+    assert not {s.group for s in training.samples} & {s.group for s in validation.samples}
+
+
+def test_samples_without_a_group_are_independent():
+    training, validation = split_validation(dataset(*[sample(f"x{i}") for i in range(10)]))
+    assert (len(training), len(validation)) == (8, 2)
+
+
+@pytest.mark.parametrize("n", range(2, 12))
+def test_no_sample_is_in_both_parts_and_none_is_empty(n):
+    for samples in (stack(n), [sample(f"x{i}") for i in range(n)]):
+        training, validation = split_validation(dataset(*samples))
+        assert len(training) > 0
+        assert len(validation) > 0
+        assert not set(names(training)) & set(names(validation))
+
+
+def test_unannotated_samples_are_in_neither_part():
+    training, validation = split_validation(dataset(*stack(10), sample("z", mask=None)))
+    assert "z" not in names(training) + names(validation)
+
+
+def test_one_annotated_image_cannot_be_split():
+    with pytest.raises(DataError, match=r"cells: expected at least 2 annotated images .*found 1; annotate more"):
+        split_validation(dataset(sample("a"), sample("b", mask=None)))
+
+
+def test_the_fingerprint_sees_names_annotation_and_file_sizes(tmp_path):
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"123")
+    one = dataset(sample("a", files=(path,)))
+    first = one.fingerprint
+    assert first == dataset(sample("a", files=(path,))).fingerprint
+    assert first != dataset(sample("b", files=(path,))).fingerprint
+    assert first != replace(one, samples=(replace(one.samples[0], mask=None),)).fingerprint
+    path.write_bytes(b"1234")
+    assert first != one.fingerprint
