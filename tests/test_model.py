@@ -205,7 +205,7 @@ def test_a_model_is_not_scored_on_another_task():
 
 def test_two_classes_have_their_pieces_as_instances():
     model = small_model()
-    image, mask = disc_image(0)
+    _, mask = disc_image(0)
     maps = np.stack([1.0 - (mask > 0), mask > 0]).astype(np.float32)
     prediction = model.decide(maps)
     assert prediction.instances.max() == 4

@@ -72,6 +72,15 @@ def test_a_rotation_equals_scipys_linear_interpolation():
     np.testing.assert_allclose(read_patch(planes, 1, warp, patch)[0].numpy(), expected, atol=1e-3)
 
 
+@pytest.mark.parametrize("size", [(60, 60), (7, 1), (1, 13)])
+def test_sampling_far_beyond_the_border_reads_the_mirrored_plane(size):
+    planes, rng = planes_of(1, *size), np.random.default_rng(2)
+    places = rng.uniform(-150, 200, size=(2, 24, 24))
+    expected = ndimage.map_coordinates(planes[0].numpy(), places, order=1, mode="mirror")
+    found = sample_patch(planes, 1, torch.from_numpy(places).float())[0].numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
 def test_classes_come_from_the_nearest_pixel_so_none_is_invented():
     classes = torch.from_numpy(np.random.default_rng(0).choice([-1.0, 0.0, 7.0], size=(1, 50, 50)).astype(np.float32))
     warp = draw_warp(Augmentation(), (25.0, 25.0), np.random.default_rng(5))

@@ -144,23 +144,6 @@ def warp_coordinates(warp: Warp, patch: tuple[int, ...], device: torch.device) -
     return coordinates
 
 
-def mirrored_window(planes: Tensor, coordinates: Tensor) -> tuple[Tensor, list[int]]:
-    """(window, its first pixel on each axis): the part of the mirrored plane that the coordinates touch."""
-    dims = coordinates.shape[0]
-    flat = coordinates.reshape(dims, -1)
-    starts = flat.amin(dim=1).floor().long().tolist()
-    stops = flat.amax(dim=1).ceil().long().add(1).tolist()
-    window = planes
-    for axis, (start, stop) in enumerate(zip(starts, stops, strict=True), start=1):
-        n = planes.shape[axis]
-        if start >= 0 and stop <= n:
-            window = window.narrow(axis, start, stop - start)
-        else:
-            index = torch.from_numpy(mirrored(start, stop, n)).to(planes.device)
-            window = window.index_select(axis, index)
-    return window, starts
-
-
 def sample_patch(planes: Tensor, n_linear: int, coordinates: Tensor) -> Tensor:
     """Read the mirrored plane at `coordinates`: (n, *space) -> (n, *patch).
 
@@ -168,20 +151,21 @@ def sample_patch(planes: Tensor, n_linear: int, coordinates: Tensor) -> Tensor:
                  (classes) from the nearest pixel, so that no class is invented
     coordinates  (dims, *patch) from `warp_coordinates`
     """
-    window, starts = mirrored_window(planes, coordinates)
+    dims = coordinates.shape[0]
     # grid_sample wants the last axis first, as the last dimension, and -1 to 1 from the first pixel to the last.
-    grid = torch.empty((1, *coordinates.shape[1:], len(starts)), device=coordinates.device)
-    for axis, start in enumerate(starts):
-        extent = max(1, window.shape[axis + 1] - 1)
-        torch.sub(coordinates[axis], start + extent / 2, out=grid[0, ..., len(starts) - 1 - axis])
-        grid[0, ..., len(starts) - 1 - axis] *= 2 / extent
+    grid = torch.empty((1, *coordinates.shape[1:], dims), device=coordinates.device)
+    for axis, n in enumerate(planes.shape[1:]):
+        extent = max(1, n - 1)
+        torch.sub(coordinates[axis], extent / 2, out=grid[0, ..., dims - 1 - axis])
+        grid[0, ..., dims - 1 - axis] *= 2 / extent
 
     def read(part: Tensor, mode: str) -> Tensor:
-        return F.grid_sample(part.unsqueeze(0), grid, mode=mode, padding_mode="border", align_corners=True)[0]
+        # With corners aligned its reflection is about the edge pixel, without repeating it, as often as needed.
+        return F.grid_sample(part.unsqueeze(0), grid, mode=mode, padding_mode="reflection", align_corners=True)[0]
 
     if n_linear == len(planes):
-        return read(window, "bilinear")
-    return torch.cat([read(window[:n_linear], "bilinear"), read(window[n_linear:], "nearest")])
+        return read(planes, "bilinear")
+    return torch.cat([read(planes[:n_linear], "bilinear"), read(planes[n_linear:], "nearest")])
 
 
 def copy_patch(planes: Tensor, warp: Warp, patch: tuple[int, ...]) -> Tensor:

@@ -6,7 +6,6 @@ Conventions: logits are (B, K, *size), class channels first; classes (B, *size) 
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -33,15 +32,14 @@ def soft_dice_loss(logits: Tensor, classes: Tensor) -> Tensor:
 
 
 def weighted_distance_loss(logits: Tensor, distance: Tensor, classes: Tensor, weights: Tensor) -> Tensor:
-    """Cross entropy of sigmoid(logits) against distances in [0, 1], (B, *size), minus the entropy of the target.
+    """Cross entropy of sigmoid(logits) against distances in [0, 1], (B, *size).
 
-    Its minimum is 0, at the target itself, and its gradient is the plain difference.
+    Its gradient is the plain difference between the two, and its minimum, at the target itself, is the target's
+    entropy: the loss of a perfect network is not 0.
     """
-    target = distance.clamp(0, 1)
-    losses = F.binary_cross_entropy_with_logits(logits.float(), target, reduction="none")
-    floor = -(torch.xlogy(target, target) + torch.xlogy(1 - target, 1 - target))
+    losses = F.binary_cross_entropy_with_logits(logits.float(), distance, reduction="none")
     labelled = classes >= 0
-    return ((losses - floor) * weights * labelled).sum() / labelled.sum().clamp_min(1)
+    return (losses * weights * labelled).sum() / labelled.sum().clamp_min(1)
 
 
 def total_loss(

@@ -1,0 +1,56 @@
+"""The number format follows the hardware, and the hardware is asked."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from ushape.errors import RecipeError
+from ushape.network.hardware import best_dtype, choose_device, describe_device, set_threads
+
+ASK = "import torch; from ushape.network.hardware import best_dtype; print(best_dtype(torch.device('cpu')))"
+
+
+def test_without_bfloat16_units_float32_is_used():
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+    answer = subprocess.run([sys.executable, "-c", ASK], env=environment, capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "torch.float32"
+
+
+def test_bfloat16_needs_units_and_not_only_the_library(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    assert best_dtype(torch.device("cpu")) == torch.float32
+
+
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(RecipeError, match=r"^expected a device this machine has \(cpu.*\), found 'abacus'; choose one"):
+        choose_device("abacus")
+
+
+def test_the_device_is_told_in_a_line():
+    assert "cpu with" in describe_device(torch.device("cpu"))
+
+
+def test_threads_obey_the_environment(monkeypatch):
+    before = torch.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert set_threads() == before
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    try:
+        assert set_threads() == len(os.sched_getaffinity(0))
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_network_on_the_gpu_predicts_what_it_predicts_on_the_cpu():
+    from test_model import noise, small_model
+
+    image = noise(100, 90)
+    on_cpu = small_model(precision="float32").predict(image).probabilities
+    on_gpu = small_model(precision="float32", device="cuda").predict(image).probabilities
+    assert abs(on_cpu - on_gpu).max() < 1e-3
