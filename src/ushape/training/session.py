@@ -38,7 +38,7 @@ __all__ = ["Clock", "Listener", "Session"]
 CHECKPOINT_SECONDS = 30.0
 VALIDATIONS = 10
 """How often a run is validated, so that its best weights can be kept and its curve be seen."""
-VALIDATION_SHARE = 0.08
+VALIDATION_SHARE = 0.04
 """Share of the time that validating while training may take; fewer images are validated where it would take more."""
 TUNING_IMAGES = 16
 """Validation images on which thresholds are chosen; more add cost but hardly information."""
@@ -197,7 +197,8 @@ class Session:
             * each
             * (0.1 if self.planned.summary.task == "semantic" else 0.3)
         )
-        return each * len(self.planned.validation) * 1.3 + tuning + REPORT_SECONDS
+        # The last step is validated too.
+        return each * (len(self.watched) + len(self.planned.validation)) * 1.2 + tuning + REPORT_SECONDS
 
     def plan(self, stop: int) -> None:
         """Make or revise the plan: train until step `stop`."""
@@ -238,7 +239,21 @@ class Session:
         if self.best_score is None or score >= self.best_score:
             self.best_score = score
             self.best = {name: tensor.clone() for name, tensor in self.state.average.items()}
+        self.limit_validation()
         return score
+
+    def limit_validation(self) -> None:
+        """Watch fewer images where validating takes more than its share; said once, after the first validation."""
+        if self.minutes is None or len(self.validation_seconds) > 1:
+            return
+        share = VALIDATIONS * self.validation_seconds[0] / (60 * self.minutes)
+        count = max(1, int(len(self.watched) * min(1.0, VALIDATION_SHARE / share)))
+        if count < len(self.watched):
+            self.validation_seconds[0] *= count / len(self.watched)
+            self.watched = self.watched[:: len(self.watched) // count][:count]
+            # The first score was of other images, and is no measure for the next.
+            self.best_score = None
+            self.event("watch fewer validation images", count=count)
 
     def checkpoint_path(self) -> Path | None:
         """Where the checkpoint lies; None without a run folder."""

@@ -1,0 +1,87 @@
+"""Reading what training needs: bad files are left out and said, data that do not fit together are refused."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from conftest import disc_dataset
+from ushape.data.dataset import Dataset, Sample
+from ushape.errors import DataError
+from ushape.training.examples import make_preparation, read_examples, summarise
+from ushape.training.planning import plan_recipe
+
+
+def sample(name, image, mask):
+    return Sample(name, lambda: image, lambda: mask)
+
+
+def grey(*size):
+    return np.zeros((1, *size), np.uint8)
+
+
+def colour(*size):
+    return np.random.default_rng(0).integers(0, 255, (3, *size)).astype(np.uint8)
+
+
+def one_object(*size):
+    mask = np.zeros(size, np.int32)
+    mask[tuple(slice(1, 4) for _ in size)] = 1
+    return mask
+
+
+def dataset_of(*pairs, task="instances"):
+    samples = tuple(sample(f"s{i}", image, mask) for i, (image, mask) in enumerate(pairs))
+    return Dataset("data", samples, task, ("background", "object"))
+
+
+def summary_of(*pairs, **options):
+    dataset = dataset_of(*pairs, **options)
+    return summarise(dataset, read_examples(dataset.samples)[0])
+
+
+def test_a_sample_that_cannot_be_used_is_left_out_and_said():
+    data = dataset_of((grey(9, 9), one_object(9, 9)), (grey(9, 9), one_object(9, 8)))
+    examples, problems = read_examples(data.samples)
+    assert [example.sample.name for example in examples] == ["s0"]
+    assert problems == [
+        "s1: expected a mask of the image's size 9 x 9, found 9 x 8; export the mask again at full size (left out)"
+    ]
+
+
+def test_grey_stored_as_colour_is_grey_and_one_colour_image_makes_all_colour():
+    grey_as_colour = np.repeat(colour(9, 9)[:1], 3, axis=0)
+    assert summary_of((grey_as_colour, one_object(9, 9))).channels == 1
+    assert summary_of((grey_as_colour, one_object(9, 9)), (colour(9, 9), one_object(9, 9))).channels == 3
+    assert summary_of((grey(9, 9), one_object(9, 9)), (colour(9, 9), one_object(9, 9))).channels == 3
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        ([], r"^data: expected annotated images to train on, found none that could be used; add masks$"),
+        (
+            [(grey(9, 9), one_object(9, 9)), (grey(5, 9, 9), one_object(5, 9, 9))],
+            r"^data: expected only images or only volumes, found both",
+        ),
+        (
+            [(colour(9, 9), one_object(9, 9)), (np.concatenate([colour(9, 9)] * 2), one_object(9, 9))],
+            r"^data: expected images with the same number of channels, found \[3, 6\]",
+        ),
+        ([(grey(9, 9), 0 * one_object(9, 9))], r"^data: expected something annotated in the masks, found only backg"),
+    ],
+)
+def test_data_that_cannot_be_trained_on_together(pairs, message):
+    with pytest.raises(DataError, match=message):
+        summary_of(*pairs)
+
+
+def test_the_statistics_are_those_of_all_pixels_together():
+    data = disc_dataset(3)
+    examples, _ = read_examples(data.samples)
+    summary = summarise(data, examples)
+    recipe = replace(plan_recipe(summary), normalisation="dataset")
+    preparation = make_preparation(recipe, summary, examples)
+    pixels = np.concatenate([example.image.ravel() for example in examples])
+    assert preparation.mean == pytest.approx((pixels.mean(),))
+    assert preparation.std == pytest.approx((pixels.std(),))
