@@ -9,7 +9,7 @@ from conftest import disc_dataset
 from ushape.data.dataset import Dataset, Sample
 from ushape.errors import DataError
 from ushape.training.examples import make_preparation, read_examples, summarise
-from ushape.training.planning import plan_recipe
+from ushape.training.planning import make_plan, plan_recipe
 
 
 def sample(name, image, mask):
@@ -85,3 +85,31 @@ def test_the_statistics_are_those_of_all_pixels_together():
     pixels = np.concatenate([example.image.ravel() for example in examples])
     assert preparation.mean == pytest.approx((pixels.mean(),))
     assert preparation.std == pytest.approx((pixels.std(),))
+
+
+def test_validation_data_of_another_kind_are_refused():
+    with pytest.raises(DataError, match=r"^other: expected validation data like the training data \(instances of"):
+        make_plan(disc_dataset(3), validation=replace(disc_dataset(2), name="other", task="semantic"))
+
+
+def test_a_held_out_file_that_cannot_be_used_does_not_stop_training():
+    data = disc_dataset(5)
+    held = {e.sample.name for e in make_plan(data).validation}
+    bad = tuple(replace(s, mask=lambda: np.zeros((3, 3), np.int32)) if s.name in held else s for s in data.samples)
+    planned = make_plan(replace(data, samples=bad))
+    assert len(planned.training) + len(planned.validation) == 5 - len(held)
+    assert planned.validation
+    assert len(planned.problems) == len(held)
+
+
+def test_a_held_out_image_with_other_channels_is_left_out_and_said():
+    data = disc_dataset(2, seed=50)
+    colourful = replace(data.samples[0], image=lambda: colour(64, 64))
+    planned = make_plan(disc_dataset(3), validation=replace(data, samples=(colourful, data.samples[1])))
+    assert len(planned.validation) == 1
+    assert planned.problems[0].startswith("disc50: expected an image with 1 channel")
+
+
+def test_the_share_held_out_is_the_recipes():
+    planned = make_plan(disc_dataset(10), settings=["validation=0.5"])
+    assert len(planned.validation) == 5

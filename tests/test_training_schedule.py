@@ -44,6 +44,12 @@ def test_no_revision_makes_the_rate_jump():
     assert max(abs(a - b) for a, b in pairwise(values)) < 0.06
 
 
+def test_extending_a_finished_run_begins_anew():
+    values = factors([Plan(0, 50, 100), Plan(100, 150, 200)], 200)
+    assert values[100:151] == [1.0] * 51
+    assert values[175] == pytest.approx(0.5)
+
+
 def test_a_plan_that_ends_before_it_was_made_is_refused():
     with pytest.raises(RecipeError, match="expected a plan that ends after it was made"):
         Plan(10, 5, 8)

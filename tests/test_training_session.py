@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,8 +16,10 @@ from safetensors.torch import load_file
 
 from conftest import disc_dataset
 from ushape.errors import ModelFileError, RecipeError
+from ushape.network.unet import UNet
 from ushape.run import train_run
-from ushape.training.session import Clock, Listener
+from ushape.training.clock import Clock
+from ushape.training.session import Listener
 
 TINY = ["network.channels=4", "network.depth=3", "patch=[32, 32]", "batch=2"]
 
@@ -70,7 +73,7 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_tensors(tmp_path, kill_a
     killed.wait()
     assert checkpoint.exists()
     assert not (tmp_path / "killed" / "model.safetensors").exists(), "the run ended before it was killed"
-    resumed = tiny_run(tmp_path / "killed", steps=None, resume=True)
+    resumed = tiny_run(tmp_path / "killed", settings=(), steps=None, resume=True)
     whole = tiny_run(tmp_path / "whole", steps=60)
     assert resumed.steps == whole.steps == 60
     assert_equal_tensors(tensors_of(resumed), tensors_of(whole))
@@ -89,7 +92,7 @@ def test_every_kind_of_optimiser_resumes_to_the_same_tensors(tmp_path, monkeypat
     class Impatient(Listener):
         def progress(self, step, stop, loss, validation, seconds_left):
             if step == 7:
-                raise KeyboardInterrupt
+                signal.raise_signal(signal.SIGINT)
 
     stopped = tiny_run(tmp_path / "run", settings=settings, listener=Impatient())
     assert stopped.interrupted
@@ -97,6 +100,31 @@ def test_every_kind_of_optimiser_resumes_to_the_same_tensors(tmp_path, monkeypat
     assert (tmp_path / "run" / "model.safetensors").exists()
     resumed = tiny_run(tmp_path / "run", settings=(), steps=None, resume=True)
     assert_equal_tensors(tensors_of(resumed), tensors_of(tiny_run(settings=settings)))
+
+
+def test_ctrl_c_in_the_middle_of_a_step_finishes_the_step_first(tmp_path, monkeypatch):
+    forward, seen = UNet.core, []
+
+    def interrupted(network, images):
+        seen.append(network.training)
+        if network.training and seen.count(True) == 5:
+            signal.raise_signal(signal.SIGINT)
+        return forward(network, images)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(UNet, "core", interrupted)
+        stopped = tiny_run(tmp_path / "run")
+    assert stopped.interrupted
+    assert stopped.steps == 5
+    resumed = tiny_run(tmp_path / "run", settings=(), steps=None, resume=True)
+    assert_equal_tensors(tensors_of(resumed), tensors_of(tiny_run()))
+
+
+def test_a_finished_run_can_be_extended(tmp_path):
+    first = tiny_run(tmp_path / "run")
+    longer = tiny_run(tmp_path / "run", settings=(), steps=20, resume=True)
+    assert longer.steps == 20
+    assert not torch.equal(tensors_of(longer)["head.weight"], tensors_of(first)["head.weight"])
 
 
 def test_the_run_folder_holds_what_is_promised(tmp_path):
@@ -125,17 +153,24 @@ def test_an_earlier_run_is_not_overwritten(tmp_path):
 
 def test_resuming_nothing_or_with_other_data_is_refused(tmp_path):
     with pytest.raises(RecipeError, match=r"^expected an interrupted run in .* to resume, found none"):
-        tiny_run(tmp_path / "none", resume=True)
+        tiny_run(tmp_path / "none", settings=(), resume=True)
     tiny_run(tmp_path / "run")
-    with pytest.raises(RecipeError, match=r"was trained on, found other data"):
+    with pytest.raises(RecipeError, match=r"was trained and validated on, found other data"):
         train_run(disc_dataset(3), output=tmp_path / "run", resume=True)
+    # The same training data, but validated on a part of them.
+    with pytest.raises(RecipeError, match=r"was trained and validated on, found other data"):
+        train_run(disc_dataset(6), output=tmp_path / "run", resume=True)
+    with pytest.raises(RecipeError, match=r"^expected the recipe of the run that is resumed, found another"):
+        tiny_run(tmp_path / "run", resume=True)
+    with pytest.raises(RecipeError, match=r"^expected the folder of the run to resume, found none; name it with -o"):
+        tiny_run(settings=(), resume=True)
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):
     tiny_run(tmp_path / "run")
     (tmp_path / "run" / "checkpoint" / "state.safetensors").write_bytes(b"nonsense")
     with pytest.raises(ModelFileError, match=r"state.safetensors: expected the checkpoint of a run with this recipe"):
-        tiny_run(tmp_path / "run", steps=None, resume=True)
+        tiny_run(tmp_path / "run", settings=(), steps=None, resume=True)
 
 
 def test_a_clock_sets_the_number_of_steps_and_every_change_is_an_event(tmp_path):
@@ -145,6 +180,19 @@ def test_a_clock_sets_the_number_of_steps_and_every_change_is_an_event(tmp_path)
     assert len(plans) > 1
     assert finished.steps == plans[-1]["stop"] != plans[0]["stop"]
     assert all(first["step"] <= second["step"] for first, second in pairwise(plans))
+
+
+def test_many_held_out_images_do_not_use_up_a_short_budget():
+    finished = train_run(
+        disc_dataset(4),
+        validation=disc_dataset(400, seed=50),
+        keep_folder=False,
+        minutes=0.25,
+        device="cpu",
+        settings=TINY,
+    )
+    assert finished.steps > 12
+    assert len(finished.evaluation.rows) < 400
 
 
 def test_time_of_earlier_sittings_counts_and_an_exhausted_budget_ends_at_once():

@@ -23,7 +23,8 @@ import typer
 
 if TYPE_CHECKING:
     from ushape.data.dataset import Dataset
-    from ushape.training.session import Clock, Listener
+    from ushape.training.clock import Clock
+    from ushape.training.session import Listener
 
 # Threads that spin while they wait take the processors from those that work, wherever other programs run beside this
 # one: a training step took 2 s instead of 0.8 s. Alone on the machine it makes no difference. Read when torch loads.
@@ -124,7 +125,7 @@ def listener() -> Listener:
 
 def clock() -> Clock:
     """The clock of a time budget, running since the process began its work."""
-    from ushape.training.session import Clock
+    from ushape.training.clock import Clock
 
     return Clock(STARTED)
 

@@ -14,15 +14,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ushape.data.dataset import Dataset
 from ushape.errors import RecipeError
-from ushape.model import Evaluation, Model, Prediction
+from ushape.model import Evaluation, Model
 from ushape.network.hardware import choose_device, describe_device, set_threads
 from ushape.picture.report import Panel, Report, write_report
-from ushape.training.checkpoint import write_lines, write_text
+from ushape.training.checkpoint import write_text
+from ushape.training.clock import Clock
 from ushape.training.planning import Planned, make_plan
 from ushape.training.recipe import write_recipe
-from ushape.training.session import Clock, Listener, Session, versions
+from ushape.training.session import Listener, Session, versions
 
 __all__ = ["Finished", "train", "train_run"]
 
@@ -65,7 +69,7 @@ def score_of(row: dict[str, Any], task: str) -> tuple[str, float]:
     return name, float(row.get(name, 1.0))
 
 
-def gallery(planned: Planned, evaluation: Evaluation, predictions: dict[str, Prediction]) -> tuple[Panel, ...]:
+def gallery(planned: Planned, evaluation: Evaluation, labels: dict[str, NDArray[np.int32]]) -> tuple[Panel, ...]:
     """The worst validation images as pictures, worst first."""
     task = planned.summary.task
     rows = sorted(evaluation.rows, key=lambda row: score_of(row, task)[1])
@@ -73,27 +77,29 @@ def gallery(planned: Planned, evaluation: Evaluation, predictions: dict[str, Pre
     panels = []
     for row in rows[:GALLERY]:
         example, (name, value) = examples[row["name"]], score_of(row, task)
-        labels = predictions[row["name"]].labels
-        image, mask = example.image, example.mask
+        image, mask, estimate = example.image, example.mask, labels[row["name"]]
         if mask.ndim == 3:
             middle = mask.shape[0] // 2
-            image, mask, labels = image[:, middle], mask[middle], labels[middle]
-        panels.append(Panel(row["name"], name, value, image, mask, labels, instances=task == "instances"))
+            image, mask, estimate = image[:, middle], mask[middle], estimate[middle]
+        panels.append(Panel(row["name"], name, value, image, mask, estimate, instances=task == "instances"))
     return tuple(panels)
 
 
 def new_run_folder(name: str) -> Path:
-    """`runs/NAME`, or with the next free number behind it."""
-    folder, number = Path("runs") / name, 1
-    while folder.exists():
-        number += 1
-        folder = Path("runs") / f"{name}-{number}"
-    return folder
+    """A new folder `runs/NAME`, or with the next free number behind it; made at once, so that no other run takes it."""
+    number = 1
+    while True:
+        folder = Path("runs") / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            number += 1
 
 
 def refuse_earlier_run(folder: Path) -> None:
     """RecipeError when the folder holds another run, which this one was not asked to resume."""
-    if (folder / "recipe.toml").exists():
+    if (folder / "model.safetensors").exists() or (folder / "checkpoint").exists():
         raise RecipeError(
             f"expected a new folder for the run, found an earlier run in {folder}; continue it with --resume, or "
             "name another folder with -o"
@@ -102,9 +108,9 @@ def refuse_earlier_run(folder: Path) -> None:
 
 def facts_of(run: Session) -> dict[str, str]:
     """What the report tells of time, machine and versions."""
-    seconds = run.clock.seconds()
-    speed = f"{1 / run.step_seconds:.2f} steps a second" if run.step_seconds else "not measured"
-    budget = f"{run.steps} steps" if run.minutes is None else f"{run.minutes:g} minutes"
+    seconds, each = run.pace.clock.seconds(), run.pace.step_seconds
+    speed = f"{1 / each:.2f} steps a second" if each else "not measured"
+    budget = f"{run.steps} steps" if run.pace.minutes is None else f"{run.pace.minutes:g} minutes"
     network = ", ".join(f"{name} {value}" for name, value in run.state.network.settings.items())
     return {
         "budget": budget,
@@ -119,7 +125,7 @@ def facts_of(run: Session) -> dict[str, str]:
 
 
 def write_run_report(
-    path: Path, run: Session, evaluation: Evaluation, predictions: dict[str, Prediction], command: str
+    path: Path, run: Session, evaluation: Evaluation, labels: dict[str, NDArray[np.int32]], command: str
 ) -> None:
     """The run as one HTML page."""
     planned = run.planned
@@ -135,7 +141,7 @@ def write_run_report(
         score_note="Scores of the images held out for validation. They also chose the best weights and the thresholds, "
         "so expect a little less on new images; score those with `ushape evaluate`.",
         rows=evaluation.rows,
-        gallery=gallery(planned, evaluation, predictions),
+        gallery=gallery(planned, evaluation, labels),
         history=run.history,
         events=run.events,
         facts=facts_of(run),
@@ -175,6 +181,7 @@ class Asked:
     """What a run was asked for; kept in `run.json`, so that it can be resumed and repeated."""
 
     data: str
+    validation: str | None
     seed: int
     minutes: float | None
     steps: int | None
@@ -186,11 +193,13 @@ class Asked:
         if not path.exists():
             raise RecipeError(f"expected an interrupted run in {folder} to resume, found none; train without --resume")
         before = Asked(**json.loads(path.read_text(encoding="utf-8")))
-        if before.data != self.data:
+        if (before.data, before.validation) != (self.data, self.validation):
             raise RecipeError(
-                f"expected the data that the run in {folder} was trained on, found other data; name the same data, or "
-                "train a new run"
+                f"expected the data that the run in {folder} was trained and validated on, found other data; name the "
+                "same data, or train a new run"
             )
+        if self.seed not in (0, before.seed):
+            raise RecipeError(f"expected the run's seed {before.seed}, found {self.seed}; resume without --seed")
         if self.minutes is None and self.steps is None:
             return before
         return replace(before, minutes=self.minutes, steps=self.steps)
@@ -216,23 +225,36 @@ def train_run(
     """Train, and write the run folder (unless `keep_folder` is off); see `train` for the arguments."""
     clock, listener = clock or Clock(), listener or Listener()
     set_threads()
-    folder = (output or new_run_folder(dataset.name.replace(":", "-"))) if keep_folder else None
-    asked = Asked(dataset.fingerprint, seed, minutes, steps, command)
+    asked = Asked(dataset.fingerprint, validation.fingerprint if validation else None, seed, minutes, steps, command)
     check_budget(asked)
-    if folder is not None and resume:
-        asked, recipe, settings = asked.resumed_from(folder), str(folder / "recipe.toml"), ()
-    elif folder is not None:
-        refuse_earlier_run(folder)
+    if resume:
+        if output is None:
+            raise RecipeError("expected the folder of the run to resume, found none; name it with -o RUN")
+        if recipe != "auto" or settings:
+            raise RecipeError(
+                "expected the recipe of the run that is resumed, found another recipe or settings; resume without "
+                "--recipe and --set, or train a new run"
+            )
+        asked, recipe = asked.resumed_from(output), str(output / "recipe.toml")
+    elif output is not None:
+        refuse_earlier_run(output)
     if asked.minutes is None and asked.steps is None:
         asked = replace(asked, minutes=DEFAULT_MINUTES)
     planned = make_plan(
-        dataset, validation=validation, recipe=recipe, settings=settings, minutes=asked.minutes, device=device
+        dataset,
+        validation=validation,
+        recipe=recipe,
+        settings=settings,
+        # What is resumed has its recipe; nothing need be measured for it.
+        minutes=None if resume else asked.minutes,
+        device=device,
     )
+    folder = output
+    if folder is None and keep_folder:
+        folder = new_run_folder(dataset.name.replace(":", "-"))
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         listener = Logged(listener, folder / "log.txt")
-        write_text(folder / "recipe.toml", write_recipe(planned.recipe))
-        write_text(folder / "run.json", json.dumps(asdict(asked)))
     for text in (*planned.recipe.reasons, *(f"warning: {problem}" for problem in planned.problems)):
         listener.words(f"  {text}")
     session = Session(
@@ -245,26 +267,29 @@ def train_run(
         minutes=asked.minutes,
         steps=asked.steps,
     )
+    if folder is not None:
+        write_text(folder / "recipe.toml", write_recipe(planned.recipe))
+        write_text(folder / "run.json", json.dumps(asdict(asked)))
     if resume and session.resume():
         listener.words(f"  resumed after step {session.state.step}")
     try:
         interrupted = not session.loop()
     finally:
         listener.close()
-    return conclude(session, command, interrupted)
+    return conclude(session, asked.command, interrupted)
 
 
 def conclude(run: Session, command: str, interrupted: bool) -> Finished:
     """Tune, score, and write model and report."""
-    model, evaluation, predictions = run.finish()
-    planned, folder = run.planned, run.folder
-    problems = planned.problems
-    if folder is not None:
-        model.save(folder / "model.safetensors")
-        run.event("interrupted" if interrupted else "finished", seconds=round(run.clock.seconds(), 2))
-        write_lines(folder / "events.jsonl", run.events)
-        write_run_report(folder / "report.html", run, evaluation, predictions, command)
-    return Finished(model, folder, evaluation, run.state.step, run.clock.seconds(), problems, interrupted)
+    model, evaluation, labels = run.finish()
+    if run.folder is not None:
+        model.save(run.folder / "model.safetensors")
+        if not interrupted:
+            run.event("finished")
+        run.save_checkpoint()
+        write_run_report(run.folder / "report.html", run, evaluation, labels, command)
+    seconds = run.pace.clock.seconds()
+    return Finished(model, run.folder, evaluation, run.state.step, seconds, run.planned.problems, interrupted)
 
 
 def train(

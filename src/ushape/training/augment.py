@@ -70,6 +70,11 @@ class Augmentation:
                     f"expected augmentation.{name} to be a factor of at least 1 (1 = off), "
                     f"found {getattr(self, name)}; change it in the recipe"
                 )
+        for name in ("rotation", "elastic", "warped", "brightness", "noise"):
+            if getattr(self, name) < 0:
+                raise RecipeError(
+                    f"expected augmentation.{name} to be 0 (off) or more, found {getattr(self, name)}; correct it"
+                )
         if self.elastic_nodes < 2:
             raise RecipeError(
                 f"expected augmentation.elastic_nodes to be at least 2, found {self.elastic_nodes}; "

@@ -74,7 +74,7 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tenso
             value = torch.empty_like(parameter, requires_grad=False)
             value.copy_(tensor)
         else:
-            value = tensor.clone()
+            value = tensor.to(parameter.device)
         optimiser.state[parameter][key] = value
 
 
@@ -90,7 +90,7 @@ def load_checkpoint(path: Path, state: State) -> tuple[dict[str, Tensor], dict[s
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
         raise ModelFileError(
             f"{path}: expected the checkpoint of a run with this recipe, found one that does not fit "
-            f"({' '.join(str(error).split())[:120]}); train again without --resume"
+            f"({' '.join(str(error).split())[:120]}); train anew into another folder"
         ) from error
     restore_optimiser(state.optimiser, under(tensors, "optimiser"))
     state.step, state.plans = settings["step"], [Plan(**plan) for plan in settings["plans"]]

@@ -19,6 +19,7 @@ import torch
 from ushape.data.dataset import Dataset, split_validation
 from ushape.errors import DataError, RecipeError
 from ushape.geometry import Geometry
+from ushape.model import Preparation
 from ushape.network.hardware import best_dtype, choose_device
 from ushape.network.unet import UNet
 from ushape.targets.maps import Encoding
@@ -61,6 +62,8 @@ STEPS_WANTED = 700
 """A network should see at least this many steps in its budget; a narrower one that does learns more."""
 WORKING_DIAMETER = 40
 """Pixels an object should measure on the working grid: enough for its shape, few enough for its whole to be seen."""
+TRAINING_SHARE = 0.85
+"""Share of the budget that is left for the steps themselves, for the choice of the width."""
 WORKING_PATCH = {2: 256, 3: 64}
 """Side of a patch on the working grid, by number of axes."""
 
@@ -100,9 +103,7 @@ def choose_encoding(summary: DataSummary) -> tuple[Encoding, str]:
     )
 
 
-def plan_recipe(
-    summary: DataSummary, *, seconds: float | None = None, speed: Speed | None = None, device: str = "cpu"
-) -> Recipe:
+def plan_recipe(summary: DataSummary, *, seconds: float | None = None, speed: Speed | None = None) -> Recipe:
     """The `auto` recipe for these data, this many seconds and this machine's speed."""
     scale = working_scale(summary.diameter)
     reasons = [
@@ -177,6 +178,7 @@ class Planned:
     validation: list[Example]
     findings: tuple[str, ...]
     problems: tuple[str, ...]
+    fingerprint: str
 
 
 def measure_speed(device: torch.device, dims: int) -> Speed:
@@ -206,14 +208,42 @@ def choose_recipe(
     name: str, settings: Sequence[str], summary: DataSummary, seconds: float | None, device: torch.device
 ) -> Recipe:
     """The recipe called `name` (`auto`, `paper` or a TOML file) for these data, with the settings applied."""
-    speed = measure_speed(device, summary.dims) if seconds is not None and name != "paper" else None
     if name == "paper":
         recipe = paper_recipe(summary)
     else:
-        recipe = plan_recipe(summary, seconds=seconds, speed=speed, device=device.type)
+        speed = measure_speed(device, summary.dims) if seconds is not None else None
+        recipe = plan_recipe(summary, seconds=seconds, speed=speed)
         if name != "auto":
-            recipe = replace(read_recipe(Path(name), recipe), name=Path(name).stem)
-    return with_settings(recipe, settings)
+            recipe = read_recipe(Path(name), replace(recipe, name=Path(name).stem))
+    recipe = with_settings(recipe, settings)
+    if len(recipe.patch) != summary.dims:
+        raise RecipeError(
+            f"expected a patch of {summary.dims} sides for these data, found {recipe.patch}; give as many"
+        )
+    return recipe
+
+
+def check_same_kind(training: Dataset, validation: Dataset) -> None:
+    """DataError unless validation data ask the same of a network as the training data."""
+    if (training.task, training.classes) != (validation.task, validation.classes):
+        raise DataError(
+            f"{validation.name}: expected validation data like the training data ({training.task} of "
+            f"{', '.join(training.classes)}), found {validation.task} of {', '.join(validation.classes)}; "
+            "validate on data of the same kind"
+        )
+
+
+def fitting(examples: Sequence[Example], summary: DataSummary) -> tuple[list[Example], list[str]]:
+    """(examples, problems): held-out images that the network can take, and a sentence for each that it cannot."""
+    preparation = Preparation(channels=summary.channels, dims=summary.dims)
+    good, problems = [], []
+    for example in examples:
+        try:
+            preparation.with_channels(example.image)
+            good.append(example)
+        except DataError as error:
+            problems.append(f"{example.sample.where}: {error} (left out)")
+    return good, problems
 
 
 def make_plan(
@@ -226,18 +256,28 @@ def make_plan(
     device: str = "auto",
 ) -> Planned:
     """Read the data and decide what would be trained on it; nothing is trained."""
-    if validation is None:
-        training, validation = split_validation(dataset)
-    else:
-        training = dataset.annotated
-    examples, problems = read_examples(training.samples)
-    held_out, more = read_examples(validation.samples)
+    if validation is not None:
+        check_same_kind(dataset, validation)
+    examples, problems = read_examples(dataset.samples)
     summary = summarise(dataset, examples)
+    seconds = None if minutes is None else 60 * minutes * TRAINING_SHARE
+    chosen = choose_recipe(recipe, settings, summary, seconds, choose_device(device))
+    if validation is None:
+        # Split after reading, so that a file that cannot be used leaves no hole.
+        usable = dataset.subset([example.sample for example in examples])
+        parts = split_validation(usable, chosen.validation)
+        by_name = {example.sample.name: example for example in examples}
+        examples, held_out = ([by_name[sample.name] for sample in part.samples] for part in parts)
+        summary = summarise(dataset, examples)
+    else:
+        held_out, more = read_examples(validation.samples)
+        problems += more
+    held_out, more = fitting(held_out, summary)
+    problems += more
     if not held_out:
         raise DataError(
-            f"{validation.name}: expected annotated images to validate on, found none that could be used"
-            + (f" ({more[0]})" if more else "; add masks")
+            f"{(validation or dataset).name}: expected annotated images to validate on, found none that could be used"
+            + (f" ({problems[-1]})" if problems else "; add masks")
         )
-    seconds = None if minutes is None else 60 * minutes * 0.85
-    chosen = choose_recipe(recipe, settings, summary, seconds, choose_device(device))
-    return Planned(chosen, summary, examples, held_out, dataset.findings, (*dataset.problems, *problems, *more))
+    told = (*dataset.problems, *(validation.problems if validation else ()), *problems)
+    return Planned(chosen, summary, examples, held_out, dataset.findings, told, dataset.fingerprint)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from ushape.errors import RecipeError
 from ushape.geometry import Geometry
+from ushape.network.unet import check_settings
 from ushape.targets.maps import Encoding
 from ushape.training.augment import Augmentation
 
@@ -37,6 +38,10 @@ class NetworkSettings:
     norm: Literal["none", "batch", "instance", "group"] = "batch"
     dropout: float = 0.0
     scale: int = 1
+
+    def __post_init__(self) -> None:
+        # The channels of input and output and the dims follow from the data; any legal ones serve the check.
+        check_settings(**asdict(self), in_channels=1, n_classes=1, dims=2)
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,8 @@ class Recipe:
     def __post_init__(self) -> None:
         geometry = self.geometry
         for n in self.patch:
+            if not isinstance(n, int):
+                raise RecipeError(f"expected a patch of whole numbers like [256, 256], found {self.patch}; correct it")
             if not geometry.is_legal(n):
                 near = geometry.legal_at_least(n)
                 raise RecipeError(
@@ -110,6 +117,10 @@ class Recipe:
                 )
         if self.batch < 1:
             raise RecipeError(f"expected a batch of at least 1 patch, found {self.batch}; raise it")
+        if self.normalisation not in ("image", "dataset"):
+            raise RecipeError(
+                f"expected normalisation to be image or dataset, found {self.normalisation!r}; choose one"
+            )
         if not 0 < self.validation < 1:
             raise RecipeError(f"expected validation to be a share between 0 and 1, found {self.validation}; change it")
 

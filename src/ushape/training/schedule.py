@@ -33,7 +33,8 @@ class Plan:
 def learning_rate_factor(step: int, plans: Sequence[Plan], warm_up: int) -> float:
     """The share of the base learning rate to use at `step` (from 0), in [0, 1].
 
-    A plan made while the rate is already falling starts from the rate reached, so that no revision makes it jump.
+    A plan made while the rate is already falling starts from the rate reached, so that no revision makes it jump; one
+    made after the end of the plan before it (a finished run that is extended) begins anew.
     """
     level = 1.0
     for plan, following in zip(plans, [*plans[1:], None], strict=True):
@@ -43,4 +44,6 @@ def learning_rate_factor(step: int, plans: Sequence[Plan], warm_up: int) -> floa
             level *= max(0.0, (plan.stop - until) / (plan.stop - begin)) if plan.stop > begin else 0.0
         if following is None or step < following.made_at:
             break
+        if following.made_at >= plan.stop:
+            level = 1.0
     return level * min(1.0, (step + 1) / (warm_up + 1))

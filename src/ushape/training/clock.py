@@ -1,0 +1,75 @@
+"""Time: what is left of a budget, and how many steps fit into it.
+
+A clock decides integers only (how many steps, how many images to look at); everything else follows from them.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+__all__ = ["VALIDATIONS", "Clock", "Pace"]
+
+VALIDATIONS = 10
+"""How often a run is validated, so that its best weights can be kept and its curve be seen."""
+WATCHING_SHARE = 0.04
+"""Share of the budget for validating while training; fewer images are watched where it would take more."""
+JUDGING_SHARE = 0.12
+"""Share of the budget for the scores at the end; fewer images are scored where it would take more."""
+TUNING_VALUES = 22
+"""Values that are tried, at most, when thresholds are tuned; each reads the maps of the tuning images once."""
+REPORT_SECONDS = 3.0
+"""Reserved for the report and the last saving, beside what was measured."""
+FIRST_GUESS = 100
+"""Steps planned until the clock has been heard."""
+
+
+@dataclass
+class Clock:
+    """Active seconds since the process began its work, those of earlier, interrupted sittings included."""
+
+    started: float = field(default_factory=time.perf_counter)
+    earlier: float = 0.0
+
+    def seconds(self) -> float:
+        """Active seconds so far."""
+        return time.perf_counter() - self.started + self.earlier
+
+
+@dataclass
+class Pace:
+    """How fast a session goes, as measured, and what that leaves room for.
+
+    minutes         the budget; None where steps are counted
+    step_seconds    of one training step
+    image_seconds   of predicting one validation image
+    decide_seconds  of reading objects or classes from one image's maps
+    """
+
+    clock: Clock
+    minutes: float | None
+    step_seconds: float | None = None
+    image_seconds: float = 0.0
+    decide_seconds: float = 0.0
+
+    def affordable(self, count: int, share: float, times: int = 1) -> int:
+        """How many of `count` images can be looked at `times` times within a share of the budget; at least one."""
+        each = (self.image_seconds + self.decide_seconds) * times
+        if self.minutes is None or each <= 0:
+            return count
+        return max(1, min(count, int(60 * self.minutes * share / each)))
+
+    def ending_seconds(self, n_watched: int, n_judged: int, n_tuned: int) -> float:
+        """What the end of a run takes: the last validation, thresholds, the scores and the report."""
+        looking = (self.image_seconds + self.decide_seconds) * (n_watched + n_judged)
+        return 1.1 * (looking + TUNING_VALUES * n_tuned * self.decide_seconds) + REPORT_SECONDS
+
+    def stop(self, step: int, planned: int, n_watched: int, ending: float) -> int:
+        """The step at which a run by the clock should stop, being at `step` of `planned`."""
+        assert self.minutes is not None
+        if self.step_seconds is None:
+            return max(planned, step + FIRST_GUESS)
+        ahead = max(0.0, VALIDATIONS * (1 - step / max(planned, 1)) - 1)
+        watching = ahead * n_watched * (self.image_seconds + self.decide_seconds)
+        left = 60 * self.minutes - self.clock.seconds() - ending - watching
+        return step + max(0, int(left / self.step_seconds))
