@@ -1,6 +1,6 @@
 """Make the pictures of the documentation: docs/images/demo.png from the run that `make demo` has left.
 
-.venv/bin/python docs/make_images.py runs/phantom-train
+.venv/bin/python docs/make_images.py runs/demo
 """
 
 import sys

@@ -4,6 +4,8 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +15,9 @@ from typer.testing import CliRunner
 
 from conftest import disc_image
 from test_model import rewritten, small_model
+from ushape import run as runs
 from ushape.cli import app
+from ushape.errors import DataError
 
 TINY = ["--set", "network.channels=4", "--set", "network.depth=3", "--set", "patch=[32, 32]", "--device", "cpu"]
 
@@ -34,6 +38,27 @@ def fails(*arguments):
     errors = [line for line in words.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1, words
     return errors[0]
+
+
+def replaced(function, monkeypatch):
+    """What runs instead of training; returns the list of what it was asked for."""
+    asked = []
+
+    def train_run(dataset, **options):
+        asked.append((dataset, options))
+        return function()
+
+    monkeypatch.setattr(runs, "train_run", train_run)
+    return asked
+
+
+def raises(error):
+    """A function that raises."""
+
+    def function():
+        raise error
+
+    return function
 
 
 def write_folder(folder, n=5, seed=0):
@@ -180,7 +205,7 @@ def test_an_image_is_never_replaced_by_its_labels(model_file, tmp_path):
     tifffile.imwrite(tmp_path / "cell.tif", disc_image(0)[0][0])
     before = (tmp_path / "cell.tif").read_bytes()
     line = fails("predict", model_file, tmp_path / "cell.tif", "-o", tmp_path, "--overwrite")
-    assert "found the image's own" in line
+    assert f"found one that would replace {tmp_path / 'cell.tif'}; name another folder with -o" in line
     assert (tmp_path / "cell.tif").read_bytes() == before
 
 
@@ -219,3 +244,162 @@ def test_help_answers_without_torch():
     code = "import sys\nfrom ushape.cli import main\ntry:\n    main()\nfinally:\n    print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=False)
     assert result.stdout.rstrip().endswith("False")
+
+
+# What the masks mean.
+
+
+def write_binary(folder, n=2):
+    """images/ and masks/ of discs, the masks with 0 and 255."""
+    write_folder(folder, n)
+    for path in (folder / "masks").iterdir():
+        tifffile.imwrite(path, 255 * (tifffile.imread(path) > 0).astype(np.uint8))
+    return folder
+
+
+def test_the_task_can_be_told(tmp_path):
+    folder = write_binary(tmp_path / "binary", n=5)
+    for task, kind in (("auto", "semantic"), ("semantic", "semantic"), ("instances", "distance")):
+        status, out, words = ushape("plan", folder, "--task", task, *TINY, "--json")
+        assert status == 0, words
+        assert json.loads(out)["recipe"]["encoding"]["kind"] == kind
+    assert "expected data for semantic, found masks that are always read for instances" in fails(
+        "train", "phantom:train", "--task", "semantic", "--steps", 1
+    )
+    assert ushape("train", folder, "--task", "nonsense")[0] == 2
+
+
+def test_training_and_validation_data_are_read_for_the_same_task(tmp_path, monkeypatch):
+    folder, val = write_binary(tmp_path / "binary"), write_binary(tmp_path / "val")
+    asked = replaced(raises(DataError("stop")), monkeypatch)
+    fails("train", folder, "--val", val, "--task", "instances")
+    [(dataset, options)] = asked
+    assert (dataset.task, options["validation"].task) == ("instances", "instances")
+
+
+def test_data_are_read_for_the_model_that_is_evaluated(model_file, tmp_path):
+    status, out, words = ushape("evaluate", model_file, write_binary(tmp_path / "binary"), "--json")
+    assert status == 0, words
+    assert json.loads(out)["scores"]["n_reference"] == 8
+
+
+def test_a_model_is_not_scored_on_other_classes(tmp_path):
+    model = small_model("semantic").save(tmp_path / "model.safetensors")
+    assert fails("evaluate", model, write_binary(tmp_path / "cells")) == (
+        "error: cells: expected the model's classes background, object, found background, foreground; evaluate on "
+        "data with the same classes"
+    )
+
+
+# Every warning is told once.
+
+
+def test_a_warning_is_told_once(folder, model_file, tmp_path):
+    tifffile.imwrite(folder / "masks" / "cell1.tif", np.ones((10, 12), np.uint8))
+    val = write_folder(tmp_path / "val")
+    tifffile.imwrite(val / "masks" / "cell4.tif", np.ones((10, 12), np.uint8))
+    for command in (
+        ["plan", folder, *TINY],
+        ["train", folder, "--val", val, "-o", tmp_path / "run", "--steps", 1, *TINY],
+        ["evaluate", model_file, folder],
+    ):
+        words = ushape(*command)[2]
+        for path in (folder / "masks" / "cell1.tif", val / "masks" / "cell4.tif"):
+            assert words.count(f"{path}: expected a mask of the image's size") == (
+                path.is_relative_to(folder) or val in command
+            ), words
+
+
+# Mistakes are one line, and one object with --json.
+
+
+def test_a_file_or_folder_that_cannot_be_used_is_one_line(folder, model_file, tmp_path):
+    (tmp_path / "notes").write_text("")
+    assert f"{tmp_path / 'notes'}: File exists; check the path, the permissions and the space left" in fails(
+        "train", folder, "-o", tmp_path / "notes", "--steps", 1, *TINY
+    )
+    assert f"found the file {tmp_path / 'notes'}" in fails("predict", model_file, folder, "-o", tmp_path / "notes")
+    assert f"{folder}: Is a directory; check" in fails("plan", folder, "--recipe", folder)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail] DefaultCPUAllocator:\n can't allocate memory: you tried to allocate 9 bytes"),
+        MemoryError("Unable to allocate 9 GiB"),
+    ],
+)
+def test_too_little_memory_is_one_line(monkeypatch, error):
+    replaced(raises(error), monkeypatch)
+    assert "expected enough memory, found too little (" in fails("train", "phantom:train")
+
+
+def test_an_error_is_one_json_object_too(folder, monkeypatch):
+    for arguments in (["train", "nowhere/at/all"], ["plan", folder, "--recipe", folder]):
+        status, out, words = ushape(*arguments, "--json")
+        assert status == 1
+        assert f"error: {json.loads(out)['error']}" == words.splitlines()[-1]
+    assert json.loads(ushape("datasets", "get", "--json")[1])["error"].startswith("name the dataset")
+    replaced(raises(KeyError("bug")), monkeypatch)
+    result = CliRunner().invoke(app, ["train", "phantom:train", "--json"])
+    assert isinstance(result.exception, KeyError)
+    assert json.loads(result.stdout) == {"error": "KeyError: 'bug'"}
+
+
+def test_an_interruption_is_one_json_object_too(monkeypatch):
+    replaced(raises(KeyboardInterrupt()), monkeypatch)
+    status, out, words = ushape("train", "phantom:train", "--json")
+    assert (status, json.loads(out), words.splitlines()[-1]) == (130, {"error": "interrupted"}, "interrupted")
+    replaced(lambda: SimpleNamespace(interrupted=True, folder=Path("runs/x")), monkeypatch)
+    status, out, words = ushape("train", "phantom:train", "--json")
+    assert status == 130
+    assert json.loads(out)["error"] == words.splitlines()[-1]
+    assert "everything is saved in runs/x" in words
+
+
+def test_predicting_without_a_file_that_works_is_one_json_object(model_file, tmp_path):
+    status, out, words = ushape("predict", model_file, "none.png", "-o", tmp_path / "out", "--json")
+    assert status == 1
+    assert json.loads(out)["written"] == []
+    assert words.splitlines() == [f"error: {problem}" for problem in json.loads(out)["problems"]]
+
+
+def test_wrong_options_of_a_prediction_are_one_error(folder, model_file, tmp_path):
+    for command in (
+        ["predict", model_file, folder / "images", "-o", tmp_path / "out"],
+        ["evaluate", model_file, folder],
+    ):
+        assert "expected 1, 2, 4 or 8 rotations, found 3" in fails(*command, "--rotations", 3)
+        assert "expected a device this machine has" in fails(*command, "--device", "abacus")
+
+
+def test_a_model_file_that_lacks_something_is_one_line(model_file):
+    for part in ("facts", "encoding", "network"):
+        path = rewritten(model_file, lambda settings, part=part: settings.pop(part))
+        for command in (["info", path], ["predict", path, "x.png", "-o", "out"]):
+            assert "model.safetensors: expected a complete model file, found one that lacks" in fails(*command)
+        small_model("instances").save(model_file)
+
+
+# Names of runs and datasets.
+
+
+def test_the_demo_goes_to_a_folder_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = replaced(raises(DataError("stop")), monkeypatch)
+    (tmp_path / "runs" / "demo").mkdir(parents=True)
+    fails("demo")
+    fails("demo", "-o", "here")
+    assert [options["output"] for _, options in asked] == [Path("runs/demo-2"), Path("here")]
+
+
+def test_a_dataset_is_named_with_or_without_a_part(tmp_path, monkeypatch):
+    (tmp_path / "isbi2012").mkdir()
+    (tmp_path / "isbi2012" / "train-volume.tif").touch()
+    monkeypatch.setenv("USHAPE_DATA", str(tmp_path))
+    for name in ("isbi2012", "isbi2012:train"):
+        for action in ("get", "path"):
+            status, out, words = ushape("datasets", action, name)
+            assert (status, out) == (0, f"{tmp_path / 'isbi2012'}\n"), words
+        assert words == ""
+        assert "isbi2012:train, isbi2012:test" in ushape("datasets", "get", name)[2]

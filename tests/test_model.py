@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,21 +12,22 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+import ushape.model
 from conftest import disc_dataset, disc_image
-from ushape.errors import DataError, ModelFileError
-from ushape.model import FORMAT_VERSION, Model, Preparation, describe_model, load, to_channels_first
+from ushape.errors import DataError, ModelFileError, RecipeError
+from ushape.model import FORMAT_VERSION, Model, Preparation, describe_model, load, score_masks, to_channels_first
 from ushape.network.unet import UNet
 from ushape.targets.instances import Decision
 from ushape.targets.maps import Encoding
 
 
-def small_model(task="semantic", channels=1, **changes):
+def small_model(task="semantic", channels=1, dims=2, **changes):
     torch.manual_seed(0)
     encoding = Encoding("distance") if task == "instances" else Encoding("semantic", n_classes=2)
-    network = UNet(channels, encoding.n_channels, channels=4, depth=3, padding="same", norm="batch", dropout=0.0)
+    network = UNet(channels, encoding.n_channels, 4, 3 if dims == 2 else 2, "same", "batch", 0.0, dims)
     model = Model(
         network=network.eval(),
-        preparation=Preparation(channels=channels),
+        preparation=Preparation(channels=channels, dims=dims),
         task=task,
         classes=("background", "object"),
         encoding=encoding,
@@ -34,6 +37,10 @@ def small_model(task="semantic", channels=1, **changes):
     for name, value in changes.items():
         setattr(model, name, value)
     return model
+
+
+def disc_foreground(sample):
+    return np.minimum(sample.read_mask(), 1)
 
 
 def noise(*shape, dtype=np.uint8):
@@ -103,6 +110,25 @@ def test_alpha_is_dropped():
     np.testing.assert_array_equal(model.predict(rgba).labels, model.predict(rgba[..., :3]).labels)
 
 
+def test_only_alpha_is_dropped():
+    with pytest.raises(DataError, match="found 4 channels that differ"):
+        small_model(channels=1).predict(noise(20, 24, 4))
+    with pytest.raises(DataError, match="expected an image with 3 channels, as in training, found 4 channels"):
+        small_model(channels=3).predict(noise(4, 20, 24), axes="CYX")
+    grey = np.repeat(noise(20, 24, 1), 4, axis=-1) // [1, 1, 1, 2]
+    model = small_model(channels=1)
+    np.testing.assert_array_equal(model.predict(grey).labels, model.predict(grey[..., 0]).labels)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pixels_that_are_no_numbers_are_refused(value, channels):
+    image = noise(channels, 20, 24).astype(np.float32)
+    image[0, 2, 3:5] = value
+    with pytest.raises(DataError, match=r"^expected finite pixel values, found 2 NaN or infinite ones; replace them"):
+        small_model(channels=channels).predict(image, axes="CYX")
+
+
 def test_averaging_over_symmetries_turns_with_the_image():
     model, image = small_model(precision="float32"), noise(40, 40)
     there = model.predict(image, symmetries=8).probabilities
@@ -170,6 +196,41 @@ def test_an_incomplete_file_is_refused(tmp_path):
         load(path)
 
 
+PARTS = ["network", "preparation", "task", "classes", "encoding", "decision", "precision", "tile_size", "facts"]
+
+
+@pytest.mark.parametrize("read", [load, describe_model])
+@pytest.mark.parametrize("part", ["format", *PARTS])
+def test_a_file_without_any_of_its_parts_is_refused(tmp_path, read, part):
+    path = rewritten(small_model().save(tmp_path / "m.safetensors"), lambda s: s.pop(part))
+    with pytest.raises(ModelFileError, match=rf"m.safetensors: .* found one that lacks or contradicts .*'{part}'"):
+        read(path)
+
+
+@pytest.mark.parametrize("read", [load, describe_model])
+@pytest.mark.parametrize("text", ["{", "[1]", "7", '{"format": "new"}', '{"format": 1, "network": 3}'])
+def test_a_file_with_damaged_json_is_refused(tmp_path, read, text):
+    save_file({"a": torch.zeros(1)}, tmp_path / "m.safetensors", metadata={"ushape": text})
+    with pytest.raises(ModelFileError, match=r"m.safetensors: expected a complete model file, found one that lacks"):
+        read(tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize("read", [load, describe_model])
+def test_a_file_with_a_part_of_another_kind_is_refused(tmp_path, read):
+    for part in ("network", "preparation", "classes", "decision", "facts"):
+        path = rewritten(small_model().save(tmp_path / "m.safetensors"), lambda s, part=part: s.update({part: 3}))
+        if (read, part) == (load, "facts"):
+            continue
+        with pytest.raises(ModelFileError, match=r"m.safetensors: expected a complete model file, found one that"):
+            read(path)
+
+
+def test_a_model_that_cannot_be_written_is_one_sentence(tmp_path):
+    (tmp_path / "m.safetensors.part").mkdir()
+    with pytest.raises(ModelFileError, match=r"m.safetensors: expected to write the model there, but it failed"):
+        small_model().save(tmp_path / "m.safetensors")
+
+
 def test_files_of_another_kind_are_refused(tmp_path):
     with pytest.raises(ModelFileError, match=r"none: expected a model file or a run folder .* found neither"):
         load(tmp_path / "none")
@@ -184,8 +245,6 @@ def test_files_of_another_kind_are_refused(tmp_path):
 
 
 def test_evaluation_scores_every_image_and_goes_past_a_bad_one(tmp_path):
-    from dataclasses import replace
-
     dataset = disc_dataset(3)
     colour = replace(dataset.samples[1], image=lambda: noise(3, 64, 64))
     dataset = replace(dataset, samples=(dataset.samples[0], colour, dataset.samples[2]))
@@ -201,6 +260,43 @@ def test_a_model_is_not_scored_on_another_task():
         DataError, match=r"^discs: expected data for semantic, as the model was trained for, found inst"
     ):
         small_model().evaluate(disc_dataset(1))
+
+
+def test_a_model_is_not_scored_on_other_classes():
+    data = replace(disc_dataset(1), task="semantic", classes=("background", "class 1", "class 2"))
+    with pytest.raises(
+        DataError, match=r"^discs: expected the model's classes background, object, found background, class 1, class 2;"
+    ):
+        small_model().evaluate(data)
+
+
+def test_wrong_options_are_told_once_and_before_any_image():
+    data = disc_dataset(2)
+    with pytest.raises(RecipeError, match=r"^expected 1, 2, 4 or 8 rotations, found 5; choose one of these$"):
+        small_model("instances").evaluate(data, symmetries=5)
+    with pytest.raises(RecipeError, match=r"^expected a device this machine has"):
+        small_model("instances", device="abacus").evaluate(data)
+
+
+@pytest.mark.parametrize("task", ["semantic", "instances"])
+def test_each_image_is_counted_once_and_scored_as_if_alone(task, monkeypatch):
+    counted = []
+    for name in ("count_objects", "confusion_matrix"):
+        count = getattr(ushape.model, name)
+        monkeypatch.setattr(
+            ushape.model, name, lambda r, e, *n, count=count, **o: counted.append(1) or count(r, e, *n, **o)
+        )
+    data = disc_dataset(3)
+    if task == "semantic":
+        data = replace(data, samples=[replace(s, mask=partial(disc_foreground, s)) for s in data.samples], task=task)
+    model = small_model(task)
+    found = model.evaluate(data)
+    assert len(counted) == 3
+    pairs = [(s.name, s.read_mask(), model.predict(s.read_image(), axes="CYX").labels, True) for s in data.samples]
+    scores, rows = score_masks(task, model.classes, pairs)
+    assert (found.scores, found.rows) == (scores, rows)
+    for pair, row in zip(pairs, rows, strict=True):
+        assert score_masks(task, model.classes, [pair])[1] == (row,)
 
 
 def test_two_classes_have_their_pieces_as_instances():

@@ -1,6 +1,7 @@
 """The command line: parse, call one function, print.
 
-Standard output carries results (with --json one object and nothing else); words and progress go to standard error.
+Standard output carries results (with --json one object and nothing else, for a mistake its sentence as "error"); words
+and progress go to standard error.
 Exit status: 0 done, 1 the input was wrong or some inputs failed, 2 bad usage, 130 interrupted with everything saved.
 Everything heavy is imported inside the command that needs it, so that `--help` answers at once.
 """
@@ -17,12 +18,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 if TYPE_CHECKING:
-    from ushape.data.dataset import Dataset
+    from ushape.data.dataset import Dataset, Task
     from ushape.training.clock import Clock
     from ushape.training.session import Listener
 
@@ -43,16 +44,11 @@ app = typer.Typer(
 )
 
 
-class Interrupted(Exception):  # noqa: N818 - it is no error
-    """The user pressed Ctrl-C and everything was saved."""
-
-
 @dataclass
 class Output:
     """Where a command's answer goes: words for a person, or one JSON object."""
 
     as_json: bool
-    debug: bool
 
     def say(self, text: str) -> None:
         """Words for a person, on standard error."""
@@ -62,48 +58,81 @@ class Output:
         """The answer, on standard output: `values` as JSON or `text`."""
         print(json.dumps(values, default=str) if self.as_json else text, flush=True)
 
+    def error(self, text: str) -> None:
+        """What is the answer instead where there is none: for programs only, a person reads the line."""
+        if self.as_json:
+            self.result({"error": text}, "")
+
+
+class TaskChoice(StrEnum):
+    """What the masks of a folder are read for."""
+
+    AUTO = "auto"
+    SEMANTIC = "semantic"
+    INSTANCES = "instances"
+
+    @property
+    def task(self) -> Task | None:
+        """The task that was asked for; None where the masks decide."""
+        return None if self is TaskChoice.AUTO else cast("Task", self.value)
+
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show where an error arose.")]
+TaskOption = Annotated[
+    TaskChoice,
+    typer.Option("--task", help="What the masks of a folder mean: classes of pixels, or objects one by one."),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Data = Annotated[str, typer.Argument(help="A folder, or a name from `ushape datasets list`, with a part as name:part.")]
 ModelArgument = Annotated[str, typer.Argument(help="A run folder or a model file.")]
 Rotations = Annotated[int, typer.Option(help="Average over 1, 2, 4 or 8 flips and quarter turns of each image.")]
 
 
+def sentence_of(error: Exception) -> str | None:
+    """What a person should read of an error; None for a mistake of the program, which needs its traceback."""
+    from ushape.errors import UshapeError
+
+    if isinstance(error, UshapeError):
+        return str(error)
+    if not isinstance(error, (OSError, MemoryError, RuntimeError)):
+        return None
+    from ushape import files
+
+    return files.sentence_of(error)
+
+
 @contextmanager
 def answering(as_json: bool, debug: bool) -> Iterator[Output]:
     """Run a command: mistakes of the user become one line and status 1, Ctrl-C status 130."""
-    from ushape.errors import UshapeError
-
+    out = Output(as_json)
     try:
-        yield Output(as_json, debug)
-    except UshapeError as error:
-        if debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(1) from None
+        yield out
+    except (typer.Exit, BrokenPipeError):
+        raise
+    except typer.BadParameter as error:
+        out.error(error.message)
+        raise
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        out.error("interrupted")
+        out.say("interrupted")
         raise typer.Exit(130) from None
-    except MemoryError as error:
-        if debug:
+    except Exception as error:
+        sentence = sentence_of(error)
+        out.error(sentence or f"{type(error).__name__}: {error}")
+        if sentence is None or debug:
             raise
-        print(
-            f"error: expected enough memory, found too little ({error}); use smaller images or tiles", file=sys.stderr
-        )
+        out.say(f"error: {sentence}")
         raise typer.Exit(1) from None
 
 
-def open_data(data: str, out: Output) -> Dataset:
-    """The dataset behind DATA; what was understood is told, problems too."""
+def open_data(data: str, out: Output, task: Task | None = None) -> Dataset:
+    """The dataset behind DATA; what was understood is told. Its problems are told by what is done with it."""
     from ushape.data.catalog import open_dataset
 
-    dataset = open_dataset(data)
+    dataset = open_dataset(data, task=task)
     for finding in dataset.findings:
         out.say(f"  {finding}")
-    for problem in dataset.problems:
-        out.say(f"  warning: {problem}")
     return dataset
 
 
@@ -146,7 +175,9 @@ def run_training(
         **options,
     )
     if finished.interrupted:
-        out.say(f"interrupted; everything is saved in {finished.folder}; continue with --resume")
+        sentence = f"interrupted; everything is saved in {finished.folder}; continue with --resume"
+        out.error(sentence)
+        out.say(sentence)
         raise typer.Exit(130)
     assert finished.folder is not None
     return finished, finished.folder
@@ -159,7 +190,10 @@ def command_line() -> str:
 
 @app.command()
 def demo(
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="The run folder; default runs/demo.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="The run folder; default runs/demo, or the next free number behind it."),
+    ] = None,
     minutes: Annotated[float, typer.Option(help="Time budget, everything included.")] = 1.5,
     as_json: Json = False,
     debug: Debug = False,
@@ -167,6 +201,7 @@ def demo(
     """Train on simulated microscopy, score on images never seen, and write a report."""
     with answering(as_json, debug) as out:
         from ushape.data.catalog import open_dataset
+        from ushape.run import new_run_folder
 
         out.say("Simulated cells, touching and noisy; no threshold separates them. Training a U-Net on them.")
         finished, folder = run_training(
@@ -174,7 +209,7 @@ def demo(
             open_dataset("phantom:train"),
             validation=open_dataset("phantom:val"),
             device="auto",
-            output=output,
+            output=output or new_run_folder("demo"),
             minutes=minutes,
         )
         out.say("Scoring on fresh images:")
@@ -188,6 +223,7 @@ def demo(
 def plan(
     data: Data,
     minutes: Annotated[float | None, typer.Option(help="Time budget.")] = 10.0,
+    task: TaskOption = TaskChoice.AUTO,
     recipe: Annotated[str, typer.Option(help="auto, paper or a TOML file.")] = "auto",
     settings: Annotated[list[str] | None, typer.Option("--set", help="Change a field, as in network.depth=4.")] = None,
     device: Device = "auto",
@@ -202,7 +238,7 @@ def plan(
         from ushape.training.recipe import write_recipe
 
         planned = make_plan(
-            open_data(data, out), recipe=recipe, settings=settings or (), minutes=minutes, device=device
+            open_data(data, out, task.task), recipe=recipe, settings=settings or (), minutes=minutes, device=device
         )
         for problem in planned.problems:
             out.say(f"  warning: {problem}")
@@ -218,6 +254,7 @@ def train(
     data: Data,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The run folder; default runs/DATA.")] = None,
     val: Annotated[str | None, typer.Option(help="Data to validate on; default: a part of DATA is held out.")] = None,
+    task: TaskOption = TaskChoice.AUTO,
     recipe: Annotated[str, typer.Option(help="auto, paper or a TOML file.")] = "auto",
     settings: Annotated[list[str] | None, typer.Option("--set", help="Change a field, as in network.depth=4.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Time budget, everything included; default 10.")] = None,
@@ -230,11 +267,11 @@ def train(
 ) -> None:
     """Train a model on DATA and write it, with a report, to a run folder."""
     with answering(as_json, debug) as out:
-        dataset = open_data(data, out)
+        dataset = open_data(data, out, task.task)
         finished, folder = run_training(
             out,
             dataset,
-            validation=None if val is None else open_data(val, out),
+            validation=None if val is None else open_data(val, out, dataset.task),
             device=device,
             output=output,
             recipe=recipe,
@@ -274,7 +311,7 @@ def predict(
             load(model, device=device),
             images,
             output,
-            save=tuple(filter(None, save.split(","))),
+            save=tuple(dict.fromkeys(filter(None, map(str.strip, save.split(","))))),
             symmetries=rotations,
             overwrite=overwrite,
             say=out.say,
@@ -300,7 +337,8 @@ def evaluate(
     with answering(as_json, debug) as out:
         from ushape.model import load
 
-        found = load(model, device=device).evaluate(open_data(data, out), symmetries=rotations)
+        loaded = load(model, device=device)
+        found = loaded.evaluate(open_data(data, out, loaded.task), symmetries=rotations)
         show_scores(out, found.scores, found.rows, found.problems)
 
 

@@ -1,14 +1,16 @@
 """Files in, files out: predict images on disk, score masks on disk.
 
-One file that fails is reported and the others are done; results appear under their name only when they are complete.
+One file, or one page of it, that fails is reported and the others are done. Results appear under their name only when
+they are complete, and replace neither an image that was given nor, unless told to, a result from before.
 """
 
 from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,118 +18,248 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import regionprops
 
-from ushape.data.images import is_image_file, n_pages, read_image, read_mask, write_image, write_labels
+from ushape.data.images import is_image_file, read_image, read_layout, read_mask, write_image, write_labels
 from ushape.errors import DataError, RecipeError, UshapeError
-from ushape.model import Evaluation, Model, Prediction, score_masks
+from ushape.model import Evaluation, Labels, Model, Prediction, Preparation, score_masks
 from ushape.picture.overlay import overlay
 
-__all__ = ["predict_files", "score_files"]
+__all__ = ["predict_files", "score_files", "sentence_of"]
 
 PRODUCTS = ("labels", "probabilities", "overlay", "table")
 TABLE = "objects.csv"
+MOST_CLASSES = 1000
+"""More classes than this are ids of objects, given by mistake."""
+PAGES_TOLD = 5
+
+
+def sentence_of(error: Exception) -> str | None:
+    """What a person should read of an error that the program is not to blame for; None for any other."""
+    text = " ".join(str(error).split())
+    if isinstance(error, UshapeError):
+        return str(error)
+    if isinstance(error, OSError):
+        reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or text
+        return f"{reason}; check the path, the permissions and the space left"
+    signs = ("out of memory", "allocate memory", "not enough memory")
+    if isinstance(error, MemoryError) or any(sign in text.lower() for sign in signs):
+        return f"expected enough memory, found too little ({text[:120]}); close other programs or use smaller images"
+    return None
 
 
 @dataclass(frozen=True)
 class Input:
-    """One image to predict: a file, or one page of it."""
+    """One image to predict: a file, or one page of it.
+
+    axes     what the file's dimensions are, where that is known better than the file says
+    finding  how its pages were understood, for a person
+    """
 
     path: Path
-    page: int | None
     name: str
+    page: int | None = None
+    axes: str | None = None
+    finding: str = ""
 
-    def read(self) -> NDArray[Any]:
-        """The image (C, *space)."""
-        return read_image(self.path, page=self.page)
 
-
-def find_images(names: Sequence[str]) -> list[Path]:
-    """The image files that the names stand for: files as they are, folders by the images in them."""
-    found: list[Path] = []
-    for name in names:
-        path = Path(name)
-        if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if is_image_file(p))
-            if not inside:
-                raise DataError(f"{path}: expected images in the folder, found none; name the folder that holds them")
-            found.extend(inside)
+def find_images(names: Sequence[str]) -> tuple[dict[Path, Path], list[str]]:
+    """({resolved path: path}, problems) of the image files that are named, alone or by their folder, each once."""
+    found: dict[Path, Path] = {}
+    problems: list[str] = []
+    for path in map(Path, names):
+        inside = sorted(p for p in path.iterdir() if is_image_file(p)) if path.is_dir() else [path]
+        if not path.exists():
+            problems.append(f"{path}: expected an image or a folder of images, found nothing; check the path")
+        elif not inside:
+            problems.append(f"{path}: expected images in the folder, found none; name the folder that holds them")
         else:
-            found.append(path)
-    return found
+            found |= {p.resolve(): p for p in inside}
+    return found, problems
 
 
-def pages_of(path: Path) -> Iterator[Input]:
-    """One input for each page of a stack, or the one image."""
-    pages = n_pages(path)
-    if pages == 1:
-        yield Input(path, None, path.stem)
-    else:
-        width = len(str(pages - 1))
-        for page in range(pages):
-            yield Input(path, page, f"{path.stem}_{page:0{width}d}")
+def inputs_of(path: Path, preparation: Preparation) -> list[Input]:
+    """What a file holds for a model, understood as in training.
 
-
-def with_suffix(name: str, product: str) -> str:
-    """The file name of a product."""
-    return f"{name}{'' if product == 'labels' else '_' + product}.{'png' if product == 'overlay' else 'tif'}"
-
-
-def write_products(
-    item: Input, image: NDArray[Any], prediction: Prediction, output: Path, save: Sequence[str]
-) -> list[Path]:
-    """Write what was asked for; returns the paths."""
-    written = []
-    for product in save:
-        path = output / with_suffix(item.name, product)
-        if product == "labels":
-            write_labels(path, prediction.labels)
-        elif product == "probabilities":
-            write_image(path, prediction.probabilities)
-        elif product == "overlay":
-            middle = image.shape[1] // 2
-            flat = image if image.ndim == 3 else image[:, middle]
-            labels = prediction.labels if image.ndim == 3 else prediction.labels[middle]
-            write_image(path, np.moveaxis(overlay(flat, labels), -1, 0))
-        else:
-            continue
-        written.append(path)
-    return written
+    Pages that the file says nothing about are the slices of a volume for a model of volumes, the channels of one image
+    where the model takes as many, and images of their own otherwise.
+    """
+    layout, name = read_layout(path), path.stem
+    n = layout.n_pages
+    if preparation.dims == 3:
+        unsaid = "P" in layout.axes and "Z" not in layout.axes
+        return [Input(path, name, axes=layout.axes.replace("P", "Z") if unsaid else None)]
+    if n == 1:
+        return [Input(path, name, page=0)]
+    if n == preparation.channels and len(layout.axes) == 3:
+        finding = f"{path.name}: its {n} pages are read as channels, as many as the model takes"
+        return [Input(path, name, axes="CYX", finding=finding)]
+    digits = len(str(n - 1))
+    return [Input(path, f"{name}_{page:0{digits}d}", page=page) for page in range(n)]
 
 
 def object_rows(name: str, image: NDArray[Any], prediction: Prediction) -> list[dict[str, Any]]:
     """Size, place and brightness of each object, in pixels and the file's units."""
     if prediction.instances is None:
         return []
+    axes = "zyx"[-image.ndim + 1 :]
     rows = []
     for region in regionprops(  # type: ignore[no-untyped-call]
         prediction.instances, np.moveaxis(image, 0, -1)
     ):
-        axes = "zyx"[-image.ndim + 1 :]
         row: dict[str, Any] = {"image": name, "object": region.label, "area": int(region.area)}
         row |= {f"centroid_{axis}": round(float(c), 2) for axis, c in zip(axes, region.centroid, strict=True)}
         low, high = np.split(np.array(region.bbox), 2)
         row |= {f"from_{axis}": int(n) for axis, n in zip(axes, low, strict=True)}
         row |= {f"to_{axis}": int(n) for axis, n in zip(axes, high, strict=True)}
+        row["equivalent_diameter"] = round(float(region.equivalent_diameter_area), 2)
+        if len(axes) == 2:
+            row["axis_major_length"] = round(float(region.axis_major_length), 2)
+            row["axis_minor_length"] = round(float(region.axis_minor_length), 2)
         means = np.atleast_1d(region.intensity_mean)
         row |= {f"mean_intensity_{channel}": round(float(mean), 3) for channel, mean in enumerate(means)}
         rows.append(row)
     return rows
 
 
-def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Rows as CSV, complete or not at all."""
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else ["image", "object"])
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(temporary, path)
+def draw_overlay(image: NDArray[Any], labels: Labels) -> NDArray[np.uint8]:
+    """The labels on the image (C, *space) as colours (3, height, width); of a volume, on its middle slice."""
+    if image.ndim == 4:
+        middle = image.shape[1] // 2
+        image, labels = image[:, middle], labels[middle]
+    return np.moveaxis(overlay(image, labels), -1, 0)
 
 
-def check_products(save: Sequence[str]) -> None:
-    """RecipeError for a product that does not exist."""
-    for product in save:
-        if product not in PRODUCTS:
-            raise RecipeError(f"expected --save to name any of {', '.join(PRODUCTS)}, found {product!r}; correct it")
+@dataclass
+class Results:
+    """The folder of results: what may be written there, and what has been.
+
+    products  out of PRODUCTS
+    inputs    resolved paths of all the images that were given
+    claimed   which image a path is the result of
+    """
+
+    folder: Path
+    products: Sequence[str]
+    overwrite: bool
+    inputs: Collection[Path]
+    claimed: dict[Path, Path] = field(default_factory=dict)
+    written: list[Path] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def prepare(self) -> None:
+        """Refuse what would refuse every image, and make the folder."""
+        unknown = [product for product in self.products if product not in PRODUCTS]
+        if unknown or not self.products:
+            found = repr(unknown[0]) if unknown else "none"
+            raise RecipeError(f"expected --save to name any of {', '.join(PRODUCTS)}, found {found}; correct it")
+        if self.folder.exists() and not self.folder.is_dir():
+            raise RecipeError(f"expected a folder for the results, found the file {self.folder}; name another with -o")
+        if "table" in self.products:
+            self.check_path(self.folder / TABLE)
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def path(self, item: Input, product: str) -> Path:
+        """Where the product of an image goes."""
+        ending = {"labels": ".tif", "overlay": "_overlay.png"}.get(product, f"_{product}.tif")
+        return self.folder / (item.name + ending)
+
+    def check_path(self, path: Path) -> None:
+        """DataError when a result there would replace an image or an earlier result."""
+        if path.resolve() in self.inputs:
+            raise DataError(
+                f"expected a result that replaces no image, found one that would replace {path}; name another folder "
+                "with -o"
+            )
+        if path.exists() and not self.overwrite:
+            raise DataError(
+                f"expected no result called {path}, found one from before; allow replacing it with --overwrite"
+            )
+
+    def check(self, item: Input) -> None:
+        """DataError when a result of the image would replace anything, or has another image's name."""
+        for path in (self.path(item, product) for product in self.products if product != "table"):
+            other = self.claimed.setdefault(path, item.path)
+            if other != item.path:
+                raise DataError(
+                    f"expected images with different names, found {other} too; predict them into another folder"
+                )
+            self.check_path(path)
+
+    def write(self, item: Input, image: NDArray[Any], prediction: Prediction) -> None:
+        """Write what was asked for; rows of the table are kept for the end."""
+        for product in self.products:
+            path = self.path(item, product)
+            if product == "table":
+                self.rows.extend(object_rows(item.name, image, prediction))
+                continue
+            if product == "labels":
+                write_labels(path, prediction.labels)
+            elif product == "probabilities":
+                write_image(path, prediction.probabilities)
+            else:
+                write_image(path, draw_overlay(image, prediction.labels))
+            self.written.append(path)
+
+    def write_table(self) -> None:
+        """The rows as CSV, complete or not at all; a column that an image lacks stays empty there."""
+        path = self.folder / TABLE
+        columns = dict.fromkeys(["image", "object", *(column for row in self.rows for column in row)])
+        temporary = path.with_name(path.name + ".part")
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=list(columns), restval="")
+            writer.writeheader()
+            writer.writerows(self.rows)
+        os.replace(temporary, path)
+        self.written.append(path)
+
+
+def describe(item: Input, prediction: Prediction) -> str:
+    """One line for a person."""
+    if prediction.instances is None:
+        shares = np.bincount(prediction.labels.ravel()) / prediction.labels.size
+        return f"{item.name}: classes " + ", ".join(f"{i} {share:.0%}" for i, share in enumerate(shares))
+    return f"{item.name}: {int(prediction.instances.max())} objects"
+
+
+@contextmanager
+def gathering(reasons: dict[str, list[int]], page: int) -> Iterator[None]:
+    """Turn what goes wrong with one file or page into an entry of `reasons`; what no file is to blame for goes on."""
+    try:
+        yield
+    except (UshapeError, OSError, MemoryError, RuntimeError) as error:
+        reason = sentence_of(error)
+        if reason is None or isinstance(error, RecipeError):
+            raise
+        reasons.setdefault(reason, []).append(page)
+
+
+def told(path: Path, pages: Sequence[int], reason: str) -> str:
+    """One sentence for a file, or for those of its pages that share the reason."""
+    where = str(path)
+    if pages:
+        shown = ", ".join(map(str, pages[:PAGES_TOLD]))
+        more = f" and {len(pages) - PAGES_TOLD} more" if len(pages) > PAGES_TOLD else ""
+        where += f" (page{'s' * (len(pages) > 1)} {shown}{more})"
+    return f"{where}: {reason.removeprefix(f'{path}: ')}"
+
+
+def predict_file(
+    model: Model, path: Path, results: Results, symmetries: int, say: Callable[[str], None]
+) -> tuple[int, list[str]]:
+    """(images done, problems) of one file."""
+    reasons: dict[str, list[int]] = {}
+    items: list[Input] = []
+    n_done = 0
+    with gathering(reasons, 0):
+        items = inputs_of(path, model.preparation)
+    for page, item in enumerate(items):
+        with gathering(reasons, page):
+            results.check(item)
+            image = read_image(item.path, page=item.page, axes=item.axes)
+            prediction = model.predict(image, axes="CZYX" if image.ndim == 4 else "CYX", symmetries=symmetries)
+            results.write(item, image, prediction)
+            n_done += 1
+            say("\n".join(filter(None, (item.finding, describe(item, prediction)))))
+    return n_done, [told(path, pages if len(items) > 1 else (), reason) for reason, pages in reasons.items()]
 
 
 def predict_files(
@@ -141,66 +273,50 @@ def predict_files(
     say: Callable[[str], None] = lambda _: None,
 ) -> tuple[list[Path], list[str]]:
     """(written, problems): segment every image; the files are called after the images."""
-    check_products(save)
-    output.mkdir(parents=True, exist_ok=True)
-    written: list[Path] = []
-    problems: list[str] = []
-    rows: list[dict[str, Any]] = []
-    claimed: dict[str, Path] = {}
-    for path in find_images(names):
-        try:
-            for item in pages_of(path):
-                check_target(item, output, save, claimed, overwrite)
-                image = item.read()
-                prediction = model.predict(image, axes="CZYX" if image.ndim == 4 else "CYX", symmetries=symmetries)
-                written.extend(write_products(item, image, prediction, output, save))
-                rows.extend(object_rows(item.name, image, prediction))
-                say(describe(item, prediction))
-        except UshapeError as error:
-            problems.append(str(error) if str(path) in str(error) else f"{path}: {error}")
-    if "table" in save:
-        write_table(output / TABLE, rows)
-        written.append(output / TABLE)
-    return written, problems
+    model.check(symmetries)
+    images, problems = find_images(names)
+    results = Results(output, save, overwrite, images.keys())
+    results.prepare()
+    n_done = 0
+    for path in images.values():
+        n, more = predict_file(model, path, results, symmetries, say)
+        n_done += n
+        problems += more
+    if "table" in save and n_done:
+        results.write_table()
+    return results.written, problems
 
 
-def check_target(item: Input, output: Path, save: Sequence[str], claimed: dict[str, Path], overwrite: bool) -> None:
-    """DataError when a result would replace an input's, an earlier one, or one of another image."""
-    other = claimed.setdefault(item.name, item.path)
-    if other != item.path:
+def read_pair(reference: Path, estimate: Path, *, classes: bool) -> tuple[Labels, Labels]:
+    """Two masks that can be scored against each other; DataError names the one that cannot."""
+    first, second = read_mask(reference), read_mask(estimate)
+    if first.shape != second.shape:
         raise DataError(
-            f"{item.path}: expected images with different names, found {other} too; predict them into another folder"
+            f"{estimate}: expected the reference's size {first.shape}, found {second.shape}; "
+            "score each estimate against the mask of the same image"
         )
-    for product in save:
-        path = output / with_suffix(item.name, product)
-        if path.resolve() == item.path.resolve():
-            raise DataError(f"{item.path}: expected another folder for the results, found the image's own; change -o")
-        if product != "table" and path.exists() and not overwrite:
+    if classes:
+        second[first == -1] = 0
+        if second.min(initial=0) < 0:
             raise DataError(
-                f"{path}: expected no result of that name, found one from before; allow replacing it with --overwrite"
+                f"{estimate}: expected classes from 0 up in an estimate, found {second.min()}; give each pixel a class"
             )
-
-
-def describe(item: Input, prediction: Prediction) -> str:
-    """One line for a person."""
-    if prediction.instances is None:
-        shares = np.bincount(prediction.labels.ravel()) / prediction.labels.size
-        return f"{item.name}: classes " + ", ".join(f"{i} {share:.0%}" for i, share in enumerate(shares))
-    return f"{item.name}: {int(prediction.instances.max())} objects"
+        for path, mask in ((reference, first), (estimate, second)):
+            if mask.max(initial=0) >= MOST_CLASSES:
+                raise DataError(
+                    f"{path}: expected classes from 0 to {MOST_CLASSES - 1}, found {mask.max()}; drop --classes if "
+                    "the values are ids of objects"
+                )
+    return first, second
 
 
 def score_files(reference: Path, estimate: Path, *, classes: bool = False) -> Evaluation:
     """Score mask files, or two folders of them paired by stem; pairs that cannot be scored are reported."""
-    pairs, problems = [], []
+    pairs: list[tuple[str, Labels, Labels, bool]] = []
+    problems: list[str] = []
     for name, first, second in pair_masks(reference, estimate):
         try:
-            masks = read_mask(first), read_mask(second)
-            if masks[0].shape != masks[1].shape:
-                raise DataError(
-                    f"{second}: expected the reference's size {masks[0].shape}, found {masks[1].shape}; "
-                    "score each estimate against the mask of the same image"
-                )
-            pairs.append((name, *masks, True))
+            pairs.append((name, *read_pair(first, second, classes=classes), True))
         except UshapeError as error:
             problems.append(str(error))
     if not pairs:

@@ -13,7 +13,8 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -27,11 +28,11 @@ from scipy import ndimage
 
 from ushape.data.dataset import Dataset, Sample, Task
 from ushape.data.images import is_grey
-from ushape.errors import DataError, ModelFileError, UshapeError
+from ushape.errors import DataError, ModelFileError, RecipeError, UshapeError
 from ushape.network.hardware import best_dtype, choose_device
 from ushape.network.unet import UNet
 from ushape.prediction.engines import TorchEngine
-from ushape.prediction.tiled import Progress, predict_tiled
+from ushape.prediction.tiled import ORIENTATIONS, Progress, predict_tiled
 from ushape.scoring.objects import ObjectCounts, count_objects, object_scores
 from ushape.scoring.pixels import confusion_matrix, pixel_scores
 from ushape.targets.instances import Decision, maps_to_instances
@@ -51,12 +52,19 @@ __all__ = [
 
 FORMAT_VERSION = 1
 METADATA_KEY = "ushape"
+PARTS = ("network", "preparation", "task", "classes", "encoding", "decision", "precision", "tile_size", "facts")
+"""What the JSON of a model file holds beside the number of its format."""
 WORKING_TILE = {2: 800, 3: 132}
 """Side of a tile on the working grid, by number of axes: large, because what a tile reads beyond what it writes is
 computed in vain, and small enough for a few hundred megabytes at 32 channels."""
 Image = NDArray[Any]
 Labels = NDArray[np.int32]
 Precision = Literal["auto", "float32"]
+
+
+def has_colours_last(image: Image) -> bool:
+    """Whether an array without a word about its axes is taken for (H, W, 3 or 4)."""
+    return image.ndim == 3 and image.shape[-1] in (3, 4) and min(image.shape[:2]) > 4
 
 
 def to_channels_first(image: Image, axes: str | None = None) -> Image:
@@ -68,7 +76,7 @@ def to_channels_first(image: Image, axes: str | None = None) -> Image:
     if axes is None:
         if image.ndim == 2:
             axes = "YX"
-        elif image.ndim == 3 and image.shape[-1] in (3, 4) and min(image.shape[:2]) > 4:
+        elif has_colours_last(image):
             axes = "YXC"
         elif image.ndim == 3 and image.shape[0] < min(image.shape[1:]):
             axes = "CYX"
@@ -94,7 +102,7 @@ class Preparation:
     channels       how many the network takes
     normalisation  `image`: each channel to mean 0 and standard deviation 1 over the whole image;
                    `dataset`: by the mean and standard deviation of the training images
-    mean, std      of the training images, one per channel, in the file's units divided by `unit`
+    mean, std      of the training images, one per channel, in the file's units
     dims           2 for images, 3 for volumes
     """
 
@@ -105,7 +113,17 @@ class Preparation:
     dims: int = 2
 
     def __call__(self, image: Image) -> NDArray[np.float32]:
-        """(C, *space) of any type -> (channels, *space) float32, normalised; DataError when the channels differ."""
+        """(C, *space) of any type -> (channels, *space) float32, normalised.
+
+        DataError for other channels than those trained on, and for NaN or infinite pixels, which would spread over
+        everything that the network says.
+        """
+        if image.dtype.kind == "f" and not np.isfinite(image).all():
+            n = int((~np.isfinite(image)).sum())
+            raise DataError(
+                f"expected finite pixel values, found {n} NaN or infinite one{'s' * (n > 1)}; replace them (for "
+                "example with numpy.nan_to_num) or leave the image out"
+            )
         image = self.with_channels(image)
         image = image if image.dtype == np.float64 else image.astype(np.float32)
         axes = tuple(range(1, image.ndim))
@@ -169,23 +187,40 @@ class Evaluation:
     problems: tuple[str, ...] = ()
 
 
+class Tally:
+    """Scores of several images: each is counted once, when it is added, and the counts of all are pooled."""
+
+    def __init__(self, task: Task, classes: Sequence[str]) -> None:
+        self.task, self.classes = task, classes
+        self.rows: list[dict[str, Any]] = []
+        self.objects: list[ObjectCounts] = []
+        self.pixels = np.zeros((len(classes), len(classes)), np.int64)
+
+    def add(self, name: str, reference: Labels, estimate: Labels, complete: bool) -> None:
+        """Count an image; DataError, and nothing counted, when the masks do not fit together."""
+        if self.task == "instances":
+            counts = count_objects(reference, estimate, complete=complete)
+            self.objects.append(counts)
+            scores = object_scores([counts])
+        else:
+            matrix = confusion_matrix(reference, estimate, len(self.classes))
+            self.pixels += matrix
+            scores = pixel_scores(matrix, self.classes)
+        self.rows.append({"name": name, **scores})
+
+    def scores(self) -> dict[str, float]:
+        """Of all images together."""
+        return object_scores(self.objects) if self.task == "instances" else pixel_scores(self.pixels, self.classes)
+
+
 def score_masks(
     task: Task, classes: Sequence[str], pairs: Sequence[tuple[str, Labels, Labels, bool]]
 ) -> tuple[dict[str, float], tuple[dict[str, Any], ...]]:
     """(scores, rows) of (name, reference, estimate, complete) for each image."""
-    rows: list[dict[str, Any]] = []
-    if task == "instances":
-        counts: list[ObjectCounts] = []
-        for name, reference, estimate, complete in pairs:
-            counts.append(count_objects(reference, estimate, complete=complete))
-            rows.append({"name": name, **object_scores(counts[-1:])})
-        return object_scores(counts), tuple(rows)
-    total = np.zeros((len(classes), len(classes)), dtype=np.int64)
-    for name, reference, estimate, _ in pairs:
-        matrix = confusion_matrix(reference, estimate, len(classes))
-        total += matrix
-        rows.append({"name": name, **pixel_scores(matrix, classes)})
-    return pixel_scores(total, classes), tuple(rows)
+    tally = Tally(task, classes)
+    for pair in pairs:
+        tally.add(*pair)
+    return tally.scores(), tuple(tally.rows)
 
 
 @dataclass
@@ -205,6 +240,12 @@ class Model:
     device: str = "auto"
     precision: Precision = "auto"
     tile_size: int | None = None
+
+    def check(self, symmetries: int) -> None:
+        """RecipeError for a device that is not there or a number of symmetries that is not offered."""
+        choose_device(self.device)
+        if symmetries not in ORIENTATIONS:
+            raise RecipeError(f"expected 1, 2, 4 or 8 rotations, found {symmetries}; choose one of these")
 
     def engine(self) -> TorchEngine:
         """What runs the network, on the model's device and in its precision."""
@@ -239,8 +280,11 @@ class Model:
         symmetries  1, 2, 4 or 8: average over so many flips and quarter turns of the image (slower, a little better)
         progress    called with (tiles done, tiles in all)
         """
-        image = to_channels_first(np.asarray(image), axes)
-        if image.shape[0] == 4 and self.preparation.channels < 4:
+        image = np.asarray(image)
+        with_alpha = axes is None and has_colours_last(image) and image.shape[-1] == 4
+        image = to_channels_first(image, axes)
+        # Alpha is dropped where the colours are what the model wants; otherwise the message tells what was given.
+        if with_alpha and (self.preparation.channels == 3 or (self.preparation.channels == 1 and is_grey(image[:3]))):
             image = image[:3]
         return self.decide(self.maps(image, symmetries=symmetries, progress=progress))
 
@@ -251,12 +295,18 @@ class Model:
 
         on_image  called after each image with its sample and prediction
         """
+        self.check(symmetries)
         if dataset.task != self.task:
             raise DataError(
                 f"{dataset.name}: expected data for {self.task}, as the model was trained for, found {dataset.task}; "
                 "evaluate on data of the same kind"
             )
-        pairs: list[tuple[str, Labels, Labels, bool]] = []
+        if dataset.classes != self.classes:
+            raise DataError(
+                f"{dataset.name}: expected the model's classes {', '.join(self.classes)}, found "
+                f"{', '.join(dataset.classes)}; evaluate on data with the same classes"
+            )
+        tally = Tally(self.task, self.classes)
         problems = list(dataset.problems)
         for sample in dataset.samples:
             if sample.mask is None or not sample.scored:
@@ -264,20 +314,18 @@ class Model:
             try:
                 reference = sample.read_reference()
                 prediction = self.decide(self.maps(sample.read_image(), symmetries=symmetries))
-                score_masks(self.task, self.classes, [(sample.name, reference, prediction.labels, sample.complete)])
+                tally.add(sample.name, reference, prediction.labels, sample.complete)
             except UshapeError as error:
                 problems.append(str(error) if sample.where in str(error) else f"{sample.where}: {error}")
                 continue
-            pairs.append((sample.name, reference, prediction.labels, sample.complete))
             if on_image is not None:
                 on_image(sample, prediction)
-        if not pairs:
+        if not tally.rows:
             raise DataError(
                 f"{dataset.name}: expected images with a mask to score against, found none that could be used"
                 + (f" ({problems[0]})" if problems else "; add masks")
             )
-        scores, rows = score_masks(self.task, self.classes, pairs)
-        return Evaluation(scores, rows, tuple(problems))
+        return Evaluation(tally.scores(), tuple(tally.rows), tuple(problems))
 
     def save(self, path: Path | str) -> Path:
         """Write the model file, complete or not at all; returns its path."""
@@ -297,9 +345,26 @@ class Model:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(path.name + ".part")
-        save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(settings)})
+        try:
+            save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(settings)})
+        except SafetensorError as error:
+            raise ModelFileError(
+                f"{path}: expected to write the model there, but it failed ({error}); check the path and the space left"
+            ) from error
         os.replace(temporary, path)
         return path
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[None]:
+    """Turn whatever a file without one of its parts leads to into one ModelFileError."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, UshapeError) as error:
+        raise ModelFileError(
+            f"{path}: expected a complete model file, found one that lacks or contradicts something "
+            f"({' '.join(str(error).split())[:120]}); train or copy the model again"
+        ) from error
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -322,13 +387,15 @@ def read_settings(path: Path) -> dict[str, Any]:
             f"{path}: expected a model that ushape saved, found tensors of another program; "
             "use the model.safetensors of a run folder"
         )
-    settings: dict[str, Any] = json.loads(text)
-    if settings.get("format", 0) > FORMAT_VERSION:
-        raise ModelFileError(
-            f"{path}: expected model format {FORMAT_VERSION} or older, found {settings['format']}; "
-            "update ushape to use this model"
-        )
-    return settings
+    with whole_file(path):
+        settings: dict[str, Any] = json.loads(text)
+        if settings["format"] <= FORMAT_VERSION:
+            # Asks for each part by its name, so that a missing one is told here.
+            return settings | {part: settings[part] for part in PARTS}
+    raise ModelFileError(
+        f"{path}: expected model format {FORMAT_VERSION} or older, found {settings['format']}; "
+        "update ushape to use this model"
+    )
 
 
 def model_path(path: Path | str) -> Path:
@@ -344,7 +411,7 @@ def load(path: Path | str, *, device: str = "auto") -> Model:
     with warnings.catch_warnings(), safe_open(path, framework="pt") as file:
         warnings.simplefilter("ignore")
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    try:
+    with whole_file(path):
         network = UNet(**settings["network"])
         network.load_state_dict(tensors)
         preparation = settings["preparation"]
@@ -359,30 +426,28 @@ def load(path: Path | str, *, device: str = "auto") -> Model:
             precision=settings["precision"],
             tile_size=settings["tile_size"],
         )
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise ModelFileError(
-            f"{path}: expected a complete model file, found one that lacks or contradicts something "
-            f"({' '.join(str(error).split())[:120]}); train or copy the model again"
-        ) from error
     return replace(model, device=device)
 
 
 def describe_model(path: Path | str) -> tuple[dict[str, Any], str]:
     """(settings, text): what a model file says of itself, without loading its tensors into a network."""
-    settings = read_settings(model_path(path))
-    network, facts = settings["network"], settings["facts"]
-    tiling = "equals the whole image" if network["norm"] in ("none", "batch") else "depends on the tile"
-    lines = {
-        "task": f"{settings['task']} of {', '.join(settings['classes'])}",
-        "network": ", ".join(f"{name} {value}" for name, value in network.items()),
-        "images": f"{settings['preparation']['channels']} channels, {settings['preparation']['dims']} axes, "
-        f"normalised by the {settings['preparation']['normalisation']}",
-        "tiled prediction": tiling,
-        "decision": ", ".join(f"{name} {value}" for name, value in settings["decision"].items()),
-        "trained on": f"{facts.get('data', 'unknown data')}, {facts.get('n_images', '?')} images, "
-        f"{facts.get('steps', '?')} steps, seed {facts.get('seed', '?')}",
-    }
-    scores = facts.get("validation scores, used for choosing", {})
-    lines |= {f"validation {name}": f"{scores[name]:.4f}" for name in ("AP@0.5", "SEG", "mean Dice") if name in scores}
+    path = model_path(path)
+    settings = read_settings(path)
+    with whole_file(path):
+        network, facts, preparation = settings["network"], settings["facts"], settings["preparation"]
+        tiling = "equals the whole image" if network["norm"] in ("none", "batch") else "depends on the tile"
+        lines = {
+            "task": f"{settings['task']} of {', '.join(settings['classes'])}",
+            "network": ", ".join(f"{name} {value}" for name, value in network.items()),
+            "images": f"{preparation['channels']} channels, {preparation['dims']} axes, "
+            f"normalised by the {preparation['normalisation']}",
+            "tiled prediction": tiling,
+            "decision": ", ".join(f"{name} {value}" for name, value in settings["decision"].items()),
+            "trained on": f"{facts.get('data', 'unknown data')}, {facts.get('n_images', '?')} images, "
+            f"{facts.get('steps', '?')} steps, seed {facts.get('seed', '?')}",
+        }
+        scores = facts.get("validation scores, used for choosing", {})
+        shown = [name for name in ("AP@0.5", "SEG", "mean Dice") if name in scores]
+        lines |= {f"validation {name}": f"{scores[name]:.4f}" for name in shown}
     width = max(map(len, lines))
     return settings, "\n".join(f"{name:<{width}}  {value}" for name, value in lines.items())

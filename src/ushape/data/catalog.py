@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from ushape.data.ctc import Truth, open_ctc
-from ushape.data.dataset import Dataset, Sample
+from ushape.data.dataset import Dataset, Sample, Task
 from ushape.data.folder import find_parts, open_folder
 from ushape.data.images import is_grey
 from ushape.data.phantom import phantom_dataset
@@ -197,9 +197,13 @@ def _entry(name: str) -> Entry:
 
 
 def describe(name: str) -> str:
-    """A dataset in a few lines: what it is, its parts, source, terms and citation; DataError for an unknown name."""
-    entry = _entry(name)
-    lines = [f"{entry.name}: {entry.title}", f"  parts     {', '.join(f'{name}:{part}' for part in entry.parts)}"]
+    """A dataset in a few lines: what it is, its parts, source, terms and citation; DataError for an unknown name.
+
+    A part behind a colon is not looked at.
+    """
+    entry = _entry(name.partition(":")[0])
+    parts = ", ".join(f"{entry.name}:{part}" for part in entry.parts)
+    lines = [f"{entry.name}: {entry.title}", f"  parts     {parts}"]
     lines += [f"  source    {entry.url}"] if entry.url else []
     lines += [f"  terms     {entry.licence}"]
     lines += [f"  cite      {entry.citation}"] if entry.citation else []
@@ -284,6 +288,7 @@ def _unpack(archive: Path, folder: Path) -> None:
 def dataset_path(name: str, *, download: bool = True) -> Path:
     """Where a dataset lies: under $USHAPE_DATA, else in the cache, where it is downloaded to if need be.
 
+    All parts of a dataset lie together, so that a part behind a colon changes nothing.
     DataError for an unknown name, for simulated data, for a failed download, and when it is not there and
     `download` is False.
     """
@@ -322,26 +327,37 @@ def _is_part_of_folder(data: str) -> bool:
     return bool(colon) and Path(folder).is_dir() and part in find_parts(Path(folder))
 
 
-def open_dataset(data: str | Path) -> Dataset:
-    """A dataset by the name in the catalog, or from a folder; a part of either as 'name:part'.
-
-    A catalog name wins over a folder of the same name, so that a name means the same everywhere; write './name' (or
-    pass a Path) for the folder. Everything else is a folder, in any layout that `open_folder` reads.
-
-    DataError for a name that is neither, and for whatever cannot be read.
-    """
+def _open(data: str | Path, task: Task | None) -> Dataset:
     if isinstance(data, Path):
-        return open_folder(data)
+        return open_folder(data, task=task)
     name, colon, part = data.partition(":")
     if name in CATALOG:
         return _open_named(CATALOG[name], part if colon else None)
     if Path(data).is_dir():
-        return open_folder(Path(data))
+        return open_folder(Path(data), task=task)
     if _is_part_of_folder(data):
         folder, _, part = data.rpartition(":")
-        return open_folder(Path(folder), split=part)
+        return open_folder(Path(folder), split=part, task=task)
     if Path(data).exists():
         raise DataError(f"{data}: expected a folder of images or a dataset's name, found a file; name its folder")
     raise DataError(
         f"{data}: expected a folder, or one of the datasets {', '.join(CATALOG)}, found neither; check the spelling"
     )
+
+
+def open_dataset(data: str | Path, *, task: Task | None = None) -> Dataset:
+    """A dataset by the name in the catalog, or from a folder; a part of either as 'name:part'.
+
+    A catalog name wins over a folder of the same name, so that a name means the same everywhere; write './name' (or
+    pass a Path) for the folder. Everything else is a folder, in any layout that `open_folder` reads.
+
+    task  "semantic" or "instances": what the masks of a folder are to be read as, instead of what they look like
+
+    DataError for a name that is neither, for whatever cannot be read, and for data that cannot be read as the task.
+    """
+    dataset = _open(data, task)
+    if task not in (None, dataset.task):
+        raise DataError(
+            f"{data}: expected data for {task}, found masks that are always read for {dataset.task}; name other data"
+        )
+    return dataset

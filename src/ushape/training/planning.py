@@ -58,7 +58,7 @@ def work(channels: int) -> float:
 
 WIDTHS = (64, 48, 32, 24, 16)
 """Channels to choose from, multiples of 8 so that the matrix units are full."""
-STEPS_WANTED = 700
+STEPS_WANTED = 1200
 """A network should see at least this many steps in its budget; a narrower one that does learns more."""
 WORKING_DIAMETER = 40
 """Pixels an object should measure on the working grid: enough for its shape, few enough for its whole to be seen."""
@@ -118,13 +118,14 @@ def plan_recipe(summary: DataSummary, *, seconds: float | None = None, speed: Sp
     geometry = Geometry(depth, "same", scale)
     largest = WORKING_PATCH[summary.dims] * scale
     patch = tuple(min(largest, geometry.legal_at_least(n)) for n in summary.median_size)
-    # As many pixels in a step as four full patches hold, whatever the patch.
-    pixels_wanted = 4 * WORKING_PATCH[summary.dims] ** summary.dims
+    # As many pixels in a step as two full patches hold, whatever the patch: more, smaller steps learn more in the same
+    # time (docs/results.md), and two are enough for the statistics of batch normalisation.
+    pixels_wanted = 2 * WORKING_PATCH[summary.dims] ** summary.dims
     working_pixels = math.prod(patch) // scale**summary.dims
     batch = max(2, min(32, pixels_wanted // working_pixels))
     reasons.append(
-        f"batches of {batch} patches of {' x '.join(map(str, patch))} px: enough for the whole context of a pixel, and "
-        "for the batch's statistics to be steady"
+        f"batches of {batch} patches of {' x '.join(map(str, patch))} px: enough for the whole context of a pixel; "
+        "small batches, because many small steps learn more than few large ones in the same time"
     )
     channels, reason = choose_width(speed, seconds, working_pixels * batch)
     reasons.append(reason)
