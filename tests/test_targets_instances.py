@@ -225,8 +225,8 @@ def test_tuning_prefers_a_plateau_to_a_spike():
     decision, value = tune_decision([maps], [np.ones((1, 24), np.int32)], Encoding("distance"), score)
     assert decision.seed_threshold == 0.7
     assert value == 0.8
-    # 8 + 5 + 3 + 5 values, of which 3 had been tried before.
-    assert len(tried) == 18
+    # 8 + 5 + 3 + 4 values, of which 3 had been tried before.
+    assert len(tried) == 17
 
 
 def test_tuning_passes_over_values_that_have_no_score():

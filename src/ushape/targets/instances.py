@@ -114,7 +114,7 @@ def default_decision(encoding: Encoding, typical_size: float = 200.0) -> Decisio
         "semantic": (0.5, 0.5, 0.0),
         "ridge": (0.8, 0.4, 0.0),
         "border": (0.5, 0.5, 0.0),
-        "distance": (0.5, 0.5, 1.0),
+        "distance": (0.7, 0.5, 1.0),
     }[encoding.kind]
     return Decision(
         seed_threshold=seed,
@@ -251,11 +251,12 @@ def tune_decision(
 
 def _choices(encoding: Encoding, typical: float) -> dict[str, list[Any]]:
     """The values of each field to try, by rising value, the strongest field first."""
+    # Small objects of a new image may be real: what is removed stays far below the typical object.
     choices: dict[str, list[Any]] = {
         "seed_threshold": [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
         "mask_threshold": [0.3, 0.4, 0.5, 0.6, 0.7],
         "smoothing": [0.0, 1.0, 2.0],
-        "min_size": sorted({round(share * typical) for share in (0.0, 0.02, NOISE_SHARE, 0.1, 0.2, 0.3)}),
+        "min_size": sorted({round(share * typical) for share in (0.0, 0.02, NOISE_SHARE, 0.1, 0.15)}),
     }
     if encoding.kind == "semantic":
         del choices["seed_threshold"], choices["smoothing"]

@@ -68,6 +68,10 @@ WORKING_PATCH = {2: 256, 3: 64}
 """Side of a patch on the working grid, by number of axes."""
 
 
+LARGEST_CAP = 30
+"""Pixels of depth told apart at most, so that the target's slope does not vanish in very large objects."""
+
+
 def working_scale(diameter: float | None) -> int:
     """The integer factor that brings typical objects down to about WORKING_DIAMETER; a power of two up to 4."""
     if diameter is None:
@@ -96,7 +100,7 @@ def choose_encoding(summary: DataSummary) -> tuple[Encoding, str]:
     if summary.task == "semantic" or summary.diameter is None:
         n = len(summary.classes)
         return Encoding("semantic", n_classes=n), f"the masks hold {n} classes, so each pixel is given one"
-    cap = float(min(20, max(3, round(summary.diameter / 4))))
+    cap = float(min(LARGEST_CAP, max(3, round(summary.diameter / 4))))
     return Encoding("distance", distance_cap=cap), (
         f"the masks hold objects (about {summary.diameter:.0f} px across), so the network learns the foreground and, "
         f"up to {cap:.0f} px, the depth inside each object, whose summits tell touching objects apart"
