@@ -70,6 +70,13 @@ def test_a_larger_budget_never_gives_a_narrower_network():
     assert widths[-1] == 64
 
 
+def test_small_objects_are_told_by_their_depth_and_large_ones_by_their_rim():
+    small, large = (plan_recipe(replace(CELLS, diameter=d)).encoding for d in (20.0, 110.0))
+    assert (small.kind, small.distance_cap) == ("distance", 5.0)
+    assert (large.kind, large.border_width) == ("border", 4)
+    assert plan_recipe(replace(CELLS, task="semantic", diameter=None)).encoding.kind == "semantic"
+
+
 def test_the_papers_recipe_is_the_papers():
     recipe = paper_recipe(CELLS)
     assert (recipe.network.channels, recipe.network.depth, recipe.network.padding) == (64, 5, "valid")  # P1
@@ -87,5 +94,5 @@ def test_small_images_get_small_patches_and_more_of_them():
 
 def test_every_rule_gives_its_reason():
     reasons = " ".join(plan_recipe(CELLS, seconds=600, speed=Speed(1e-9)).reasons)
-    for word in ("working scale", "depth inside each object", "batches of", "channels", "batch normalisation"):
+    for word in ("working scale", "a rim of 4 px", "batches of", "channels", "batch normalisation"):
         assert word in reasons

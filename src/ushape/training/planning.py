@@ -68,8 +68,11 @@ WORKING_PATCH = {2: 256, 3: 64}
 """Side of a patch on the working grid, by number of axes."""
 
 
-LARGEST_CAP = 30
-"""Pixels of depth told apart at most, so that the target's slope does not vanish in very large objects."""
+LARGE_DIAMETER = 60
+"""Pixels across from which objects are told by their rim: large cells are irregular, so that depth has several summits
+in one object, and a rim of some pixels takes little of them. Small ones would be all rim."""
+RIMS_PER_DIAMETER = 28
+"""A rim is the diameter divided by this: 4 px for cells of 110 px."""
 
 
 def working_scale(diameter: float | None) -> int:
@@ -100,10 +103,16 @@ def choose_encoding(summary: DataSummary) -> tuple[Encoding, str]:
     if summary.task == "semantic" or summary.diameter is None:
         n = len(summary.classes)
         return Encoding("semantic", n_classes=n), f"the masks hold {n} classes, so each pixel is given one"
-    cap = float(min(LARGEST_CAP, max(3, round(summary.diameter / 4))))
+    if summary.diameter >= LARGE_DIAMETER:
+        width = round(summary.diameter / RIMS_PER_DIAMETER)
+        return Encoding("border", border_width=width), (
+            f"the masks hold large objects (about {summary.diameter:.0f} px across), so the network learns background, "
+            f"inside and a rim of {width} px, and what lies inside a rim is one object"
+        )
+    cap = float(max(3, round(summary.diameter / 4)))
     return Encoding("distance", distance_cap=cap), (
-        f"the masks hold objects (about {summary.diameter:.0f} px across), so the network learns the foreground and, "
-        f"up to {cap:.0f} px, the depth inside each object, whose summits tell touching objects apart"
+        f"the masks hold small objects (about {summary.diameter:.0f} px across), so the network learns the foreground "
+        f"and, up to {cap:.0f} px, the depth inside each object, whose summits tell touching objects apart"
     )
 
 
