@@ -29,5 +29,6 @@ def demo_picture(run: str) -> np.ndarray:
 
 if __name__ == "__main__":
     path = Path(__file__).parent / "images" / "demo.png"
+    path.parent.mkdir(exist_ok=True)
     write_image(path, np.moveaxis(demo_picture(sys.argv[1]), -1, 0))
     print(path)
