@@ -84,6 +84,8 @@ def test_the_papers_recipe_is_the_papers():
     assert (recipe.optimiser.name, recipe.optimiser.momentum, recipe.batch) == ("sgd", 0.99, 1)  # P12
     assert (recipe.encoding.w0, recipe.encoding.sigma) == (10.0, 5.0)  # P14
     assert (recipe.augmentation.elastic, recipe.augmentation.elastic_nodes) == (10.0, 3)  # P17
+    assert "weight map" in " ".join(recipe.reasons)
+    assert "weight map" not in " ".join(paper_recipe(replace(CELLS, task="semantic", diameter=None)).reasons)
 
 
 def test_small_images_get_small_patches_and_more_of_them():

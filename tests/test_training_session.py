@@ -86,7 +86,7 @@ def last_step(history: Path) -> int:
     return json.loads(lines[-1])["step"] if lines else 0
 
 
-def test_every_kind_of_optimiser_resumes_to_the_same_tensors(tmp_path, monkeypatch):
+def test_every_kind_of_optimiser_resumes_to_the_same_tensors(tmp_path):
     settings = [*TINY, "optimiser.name=sgd", "optimiser.learning_rate=0.01", "network.dropout=0.5"]
 
     class Impatient(Listener):

@@ -66,8 +66,6 @@ TRAINING_SHARE = 0.85
 """Share of the budget that is left for the steps themselves, for the choice of the width."""
 WORKING_PATCH = {2: 256, 3: 64}
 """Side of a patch on the working grid, by number of axes."""
-
-
 LARGE_DIAMETER = 60
 """Pixels across from which objects are told by their rim: large cells are irregular, so that depth has several summits
 in one object, and a rim of some pixels takes little of them. Small ones would be all rim."""
@@ -175,7 +173,10 @@ def paper_recipe(summary: DataSummary) -> Recipe:
         augmentation=Augmentation(zoom=1.0, elastic=10.0, elastic_nodes=3),
         foreground=0.0,
         reasons=(
-            "the network, the single large tile, momentum 0.99, the weight map and the deformation are the paper's",
+            "the network, the single large tile, momentum 0.99 and the deformation are the paper's",
+            "the separation ridge and the weight map are the paper's"
+            if summary.task == "instances"
+            else "masks of classes have no objects to keep apart, so every labelled pixel weighs the same",
             "choices, since the paper is silent: learning rate 0.001 with a linear decay over the last 30 %, free "
             "rotation, each image normalised to mean 0 and standard deviation 1",
         ),
