@@ -1,7 +1,8 @@
 """Samples and datasets: what every reader makes and every consumer takes.
 
 A sample knows how to read its image and its mask; nothing is read before it is needed. Conventions: an image is
-(C, *space), a mask (*space) int32 with 0 = background and -1 = ignore.
+(C, *space), a mask (*space) int32 with 0 = background and -1 = ignore. For the task "classification" a sample has a
+label, the class of the whole image, instead of a mask.
 """
 
 from __future__ import annotations
@@ -17,11 +18,28 @@ from numpy.typing import NDArray
 
 from ushape.errors import DataError
 
-__all__ = ["Dataset", "Sample", "Task", "split_validation"]
+__all__ = ["Colour", "Dataset", "Sample", "Spacing", "Task", "split_validation"]
 
 Task = Literal["semantic", "instances", "classification"]
 Image = NDArray[Any]
 Mask = NDArray[np.int32]
+Colour = tuple[int, int, int]
+"""Red, green and blue from 0 to 255."""
+
+
+@dataclass(frozen=True)
+class Spacing:
+    """The physical size of a pixel: one length per spatial axis, in the order of `size`, and their unit.
+
+    values  such as (0.5, 0.5) for (height, width)
+    unit    short, such as "um", "mm" or "nm"
+    """
+
+    values: tuple[float, ...]
+    unit: str = "um"
+
+    def __str__(self) -> str:
+        return " x ".join(f"{value:.4g}" for value in self.values) + f" {self.unit}"
 
 
 @dataclass(frozen=True)
@@ -38,6 +56,8 @@ class Sample:
     position  order inside the group: frame or slice number
     emphasis  how often it is drawn in training, relative to the others
     files     what it was read from, for messages and fingerprints
+    label     the class of the whole image, an index into `Dataset.classes`; None where there is none
+    spacing   the physical size of a pixel where it is known
     """
 
     name: str
@@ -50,6 +70,13 @@ class Sample:
     position: int = 0
     emphasis: float = 1.0
     files: tuple[Path, ...] = ()
+    label: int | None = None
+    spacing: Spacing | None = None
+
+    @property
+    def annotated(self) -> bool:
+        """Whether there is something to learn from: a mask or a label."""
+        return self.mask is not None or self.label is not None
 
     def read_image(self) -> Image:
         """The image, (C, *space), in the file's own dtype; DataError names the file that cannot be used."""
@@ -82,7 +109,9 @@ class Sample:
 class Dataset:
     """Samples of one task.
 
-    classes   names by class index, background first; for instances ("background", "object")
+    classes   names by class index, background first; for instances ("background", "object"); for classification the
+              names of the labels, none of them a background
+    colours   by class index, to show the classes in; empty where nobody chose any
     findings  what the reader understood of the files, one sentence each
     problems  inputs that could not be used and were left out, one sentence each
     """
@@ -93,6 +122,7 @@ class Dataset:
     classes: tuple[str, ...]
     findings: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    colours: tuple[Colour, ...] = ()
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -103,15 +133,15 @@ class Dataset:
 
     @property
     def annotated(self) -> Dataset:
-        """Only the samples with a mask."""
-        return self.subset([s for s in self.samples if s.mask is not None])
+        """Only the samples with a mask or a label."""
+        return self.subset([s for s in self.samples if s.annotated])
 
     @property
     def fingerprint(self) -> str:
         """A short hash of task, names, files' sizes and annotation: the same data gives the same one."""
         digest = hashlib.sha256(f"{self.task}|{self.classes}".encode())
         for sample in self.samples:
-            annotation = f"{sample.mask is not None}|{sample.scored}|{sample.complete}|{sample.emphasis}"
+            annotation = f"{sample.mask is not None}|{sample.scored}|{sample.complete}|{sample.emphasis}|{sample.label}"
             digest.update(f"|{sample.name}|{sample.group}|{sample.position}|{annotation}".encode())
             for path in sample.files:
                 digest.update(f"|{path.name}|{path.stat().st_size if path.exists() else 0}".encode())
