@@ -124,3 +124,30 @@ def test_the_fingerprint_sees_names_annotation_and_file_sizes(tmp_path):
     assert first != replace(one, samples=(replace(one.samples[0], mask=None),)).fingerprint
     path.write_bytes(b"1234")
     assert first != one.fingerprint
+
+
+def test_classes_are_renumbered_by_their_names():
+    mask = np.array([[0, 1, 2, -1]], np.int32)
+    one = sample("a", mask=lambda: mask, reference=lambda: mask[:, ::-1])
+    data = replace(dataset(one), task="semantic", classes=("background", "nerve", "cell"))
+    wide = data.with_classes(("background", "axon", "cell", "nerve"))
+    assert wide.classes == ("background", "axon", "cell", "nerve")
+    assert wide.samples[0].read_mask().tolist() == [[0, 3, 2, -1]]
+    assert wide.samples[0].read_reference().tolist() == [[-1, 2, 3, 0]]
+    assert data.with_classes(data.classes) is data
+
+
+def test_two_classes_need_no_names_but_three_do():
+    data = replace(dataset(sample("a")), task="semantic", classes=("background", "foreground"))
+    assert data.with_classes(("membrane", "cell")).samples == data.samples
+    three = replace(data, classes=("background", "nerve", "cell"))
+    with pytest.raises(
+        DataError, match=r"^cells: expected only the classes background, cell, found nerve; name the cl"
+    ):
+        three.with_classes(("background", "cell"))
+
+
+def test_labels_of_images_are_renumbered_too():
+    data = replace(dataset(sample("a", mask=None, label=1)), task="classification", classes=("cat", "dog"))
+    assert data.with_classes(("dog", "horse", "cat")).samples[0].label == 0
+    assert data.annotated.samples == data.samples

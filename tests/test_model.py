@@ -264,10 +264,18 @@ def test_a_model_is_not_scored_on_another_task():
 
 def test_a_model_is_not_scored_on_other_classes():
     data = replace(disc_dataset(1), task="semantic", classes=("background", "class 1", "class 2"))
-    with pytest.raises(
-        DataError, match=r"^discs: expected the model's classes background, object, found background, class 1, class 2;"
-    ):
+    with pytest.raises(DataError, match=r"^discs: expected only the classes background, object, found class 1, class"):
         small_model().evaluate(data)
+
+
+def test_two_classes_are_scored_as_pieces_too():
+    data = disc_dataset(2)
+    data = replace(data, samples=tuple(replace(s, mask=partial(disc_foreground, s)) for s in data.samples))
+    pairs = [(s.name, s.read_mask(), s.read_mask(), True) for s in data.samples]
+    scores, rows = score_masks("semantic", ("background", "disc"), pairs)
+    assert (scores["AP@0.5"], scores["Dice disc"], scores["n_reference"]) == (1, 1, 8)
+    assert [row["n_reference"] for row in rows] == [4, 4]
+    assert "AP@0.5" not in score_masks("semantic", ("background", "disc", "ring"), pairs)[0]
 
 
 def test_wrong_options_are_told_once_and_before_any_image():
@@ -282,16 +290,17 @@ def test_wrong_options_are_told_once_and_before_any_image():
 def test_each_image_is_counted_once_and_scored_as_if_alone(task, monkeypatch):
     counted = []
     for name in ("count_objects", "confusion_matrix"):
-        count = getattr(ushape.model, name)
+        count = getattr(ushape.tally, name)
         monkeypatch.setattr(
-            ushape.model, name, lambda r, e, *n, count=count, **o: counted.append(1) or count(r, e, *n, **o)
+            ushape.tally, name, lambda r, e, *n, count=count, **o: counted.append(1) or count(r, e, *n, **o)
         )
     data = disc_dataset(3)
     if task == "semantic":
         data = replace(data, samples=[replace(s, mask=partial(disc_foreground, s)) for s in data.samples], task=task)
     model = small_model(task)
     found = model.evaluate(data)
-    assert len(counted) == 3
+    # Of two classes the pieces of the second are counted too.
+    assert len(counted) == (6 if task == "semantic" else 3)
     pairs = [(s.name, s.read_mask(), model.predict(s.read_image(), axes="CYX").labels, True) for s in data.samples]
     scores, rows = score_masks(task, model.classes, pairs)
     assert (found.scores, found.rows) == (scores, rows)

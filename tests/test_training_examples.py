@@ -88,7 +88,7 @@ def test_the_statistics_are_those_of_all_pixels_together():
 
 
 def test_validation_data_of_another_kind_are_refused():
-    with pytest.raises(DataError, match=r"^other: expected validation data like the training data \(instances of"):
+    with pytest.raises(DataError, match=r"^other: expected validation data for instances like the training data, f"):
         make_plan(disc_dataset(3), validation=replace(disc_dataset(2), name="other", task="semantic"))
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -26,15 +26,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from scipy import ndimage
 
-from ushape.data.dataset import Dataset, Sample, Task
+from ushape.data.dataset import Colour, Dataset, Sample, Task
 from ushape.data.images import is_grey
 from ushape.errors import DataError, ModelFileError, RecipeError, UshapeError
 from ushape.network.hardware import best_dtype, choose_device
 from ushape.network.unet import UNet
 from ushape.prediction.engines import TorchEngine
 from ushape.prediction.tiled import ORIENTATIONS, Progress, predict_tiled
-from ushape.scoring.objects import ObjectCounts, count_objects, object_scores
-from ushape.scoring.pixels import confusion_matrix, pixel_scores
+from ushape.preparation import Preparation, has_colours_last, to_channels_first
+from ushape.tally import Evaluation, Tally, score_masks
 from ushape.targets.instances import Decision, maps_to_instances
 from ushape.targets.maps import Encoding
 
@@ -62,103 +62,6 @@ Labels = NDArray[np.int32]
 Precision = Literal["auto", "float32"]
 
 
-def has_colours_last(image: Image) -> bool:
-    """Whether an array without a word about its axes is taken for (H, W, 3 or 4)."""
-    return image.ndim == 3 and image.shape[-1] in (3, 4) and min(image.shape[:2]) > 4
-
-
-def to_channels_first(image: Image, axes: str | None = None) -> Image:
-    """An array as people have it -> (C, *space).
-
-    Without `axes`: (H, W), (H, W, 3 or 4) with colours last, or (C, H, W) with C below the other two sizes. With
-    `axes`, any order of Z, Y, X and C, for example "CZYX" or "YX".
-    """
-    if axes is None:
-        if image.ndim == 2:
-            axes = "YX"
-        elif has_colours_last(image):
-            axes = "YXC"
-        elif image.ndim == 3 and image.shape[0] < min(image.shape[1:]):
-            axes = "CYX"
-        else:
-            raise DataError(
-                f"expected an image (H, W), (H, W, 3) or (C, H, W), found shape {image.shape}; "
-                "say what its axes are, for example axes='ZYX'"
-            )
-    axes = axes.upper()
-    if len(axes) != image.ndim or len(set(axes)) != len(axes) or not set("YX") <= set(axes) <= set("CZYX"):
-        raise DataError(
-            f"expected axes that name each of the {image.ndim} dimensions of shape {image.shape} once, out of C, Z, Y "
-            f"and X, found {axes!r}; correct them"
-        )
-    ordered = image.transpose([axes.index(axis) for axis in "CZYX" if axis in axes])
-    return ordered if "C" in axes else ordered[None]
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """What is done to an image before the network sees it.
-
-    channels       how many the network takes
-    normalisation  `image`: each channel to mean 0 and standard deviation 1 over the whole image;
-                   `dataset`: by the mean and standard deviation of the training images
-    mean, std      of the training images, one per channel, in the file's units
-    dims           2 for images, 3 for volumes
-    """
-
-    channels: int = 1
-    normalisation: Literal["image", "dataset"] = "image"
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
-    dims: int = 2
-
-    def __call__(self, image: Image) -> NDArray[np.float32]:
-        """(C, *space) of any type -> (channels, *space) float32, normalised.
-
-        DataError for other channels than those trained on, and for NaN or infinite pixels, which would spread over
-        everything that the network says.
-        """
-        if image.dtype.kind == "f" and not np.isfinite(image).all():
-            n = int((~np.isfinite(image)).sum())
-            raise DataError(
-                f"expected finite pixel values, found {n} NaN or infinite one{'s' * (n > 1)}; replace them (for "
-                "example with numpy.nan_to_num) or leave the image out"
-            )
-        image = self.with_channels(image)
-        image = image if image.dtype == np.float64 else image.astype(np.float32)
-        axes = tuple(range(1, image.ndim))
-        if self.normalisation == "image":
-            mean = image.mean(axis=axes, keepdims=True, dtype=np.float64)
-            std = image.std(axis=axes, keepdims=True, dtype=np.float64)
-        else:
-            shape = (-1, *[1] * len(axes))
-            mean, std = np.asarray(self.mean).reshape(shape), np.asarray(self.std).reshape(shape)
-        # A constant channel carries nothing; it becomes 0 rather than noise blown up.
-        scale = np.where(std > 1e-6 * np.maximum(1e-30, np.abs(mean)), std, np.inf)
-        normalised: NDArray[np.float32] = ((image - mean) / scale).astype(np.float32)
-        return normalised
-
-    def with_channels(self, image: Image) -> Image:
-        """The image with the network's number of channels: grey is repeated, grey stored as colour is reduced."""
-        if image.ndim != self.dims + 1:
-            raise DataError(
-                f"expected an image with {self.dims} spatial axes, found shape {image.shape} (channels first); "
-                "use a model trained on such images"
-            )
-        found = image.shape[0]
-        if found == self.channels:
-            return image
-        if found == 1 and self.channels == 3:
-            return np.repeat(image, 3, axis=0)
-        if self.channels == 1 and is_grey(image):
-            return image[:1]
-        hint = "convert it to grey" if self.channels == 1 else "select the channels the model was trained on"
-        raise DataError(
-            f"expected an image with {self.channels} channel{'s' * (self.channels > 1)}, as in training, "
-            f"found {found} channels that differ; {hint}, or train a model on such images"
-        )
-
-
 @dataclass(frozen=True)
 class Prediction:
     """What a model says of one image.
@@ -173,61 +76,12 @@ class Prediction:
     instances: Labels | None
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Scores of a model on a dataset.
-
-    scores    of all images together
-    rows      of each image: its name and its own scores
-    problems  images that could not be scored, one sentence each
-    """
-
-    scores: dict[str, float]
-    rows: tuple[dict[str, Any], ...]
-    problems: tuple[str, ...] = ()
-
-
-class Tally:
-    """Scores of several images: each is counted once, when it is added, and the counts of all are pooled."""
-
-    def __init__(self, task: Task, classes: Sequence[str]) -> None:
-        self.task, self.classes = task, classes
-        self.rows: list[dict[str, Any]] = []
-        self.objects: list[ObjectCounts] = []
-        self.pixels = np.zeros((len(classes), len(classes)), np.int64)
-
-    def add(self, name: str, reference: Labels, estimate: Labels, complete: bool) -> None:
-        """Count an image; DataError, and nothing counted, when the masks do not fit together."""
-        if self.task == "instances":
-            counts = count_objects(reference, estimate, complete=complete)
-            self.objects.append(counts)
-            scores = object_scores([counts])
-        else:
-            matrix = confusion_matrix(reference, estimate, len(self.classes))
-            self.pixels += matrix
-            scores = pixel_scores(matrix, self.classes)
-        self.rows.append({"name": name, **scores})
-
-    def scores(self) -> dict[str, float]:
-        """Of all images together."""
-        return object_scores(self.objects) if self.task == "instances" else pixel_scores(self.pixels, self.classes)
-
-
-def score_masks(
-    task: Task, classes: Sequence[str], pairs: Sequence[tuple[str, Labels, Labels, bool]]
-) -> tuple[dict[str, float], tuple[dict[str, Any], ...]]:
-    """(scores, rows) of (name, reference, estimate, complete) for each image."""
-    tally = Tally(task, classes)
-    for pair in pairs:
-        tally.add(*pair)
-    return tally.scores(), tuple(tally.rows)
-
-
 @dataclass
 class Model:
     """A trained network and how to use it; see the module's docstring.
 
-    facts  what is worth remembering: recipe, scores, data fingerprint, software versions, precision, tile
+    facts    what is worth remembering: recipe, scores, data fingerprint, software versions, precision, tile
+    colours  to show the classes in, by their index; empty where nobody chose any
     """
 
     network: UNet
@@ -240,6 +94,7 @@ class Model:
     device: str = "auto"
     precision: Precision = "auto"
     tile_size: int | None = None
+    colours: tuple[Colour, ...] = ()
 
     def check(self, symmetries: int) -> None:
         """RecipeError for a device that is not there or a number of symmetries that is not offered."""
@@ -301,11 +156,7 @@ class Model:
                 f"{dataset.name}: expected data for {self.task}, as the model was trained for, found {dataset.task}; "
                 "evaluate on data of the same kind"
             )
-        if dataset.classes != self.classes:
-            raise DataError(
-                f"{dataset.name}: expected the model's classes {', '.join(self.classes)}, found "
-                f"{', '.join(dataset.classes)}; evaluate on data with the same classes"
-            )
+        dataset = dataset.with_classes(self.classes)
         tally = Tally(self.task, self.classes)
         problems = list(dataset.problems)
         for sample in dataset.samples:
@@ -320,12 +171,12 @@ class Model:
                 continue
             if on_image is not None:
                 on_image(sample, prediction)
-        if not tally.rows:
+        if not tally.counts:
             raise DataError(
                 f"{dataset.name}: expected images with a mask to score against, found none that could be used"
                 + (f" ({problems[0]})" if problems else "; add masks")
             )
-        return Evaluation(tally.scores(), tuple(tally.rows), tuple(problems))
+        return tally.evaluation(problems)
 
     def save(self, path: Path | str) -> Path:
         """Write the model file, complete or not at all; returns its path."""
@@ -340,6 +191,7 @@ class Model:
             "decision": self.decision.to_dict(),
             "precision": self.precision,
             "tile_size": self.tile_size,
+            "colours": self.colours,
             "facts": self.facts,
         }
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
@@ -425,6 +277,8 @@ def load(path: Path | str, *, device: str = "auto") -> Model:
             facts=settings["facts"],
             precision=settings["precision"],
             tile_size=settings["tile_size"],
+            # Models of the first release have none.
+            colours=tuple((r, g, b) for r, g, b in settings.get("colours", ())),
         )
     return replace(model, device=device)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -105,6 +106,20 @@ class Sample:
         return str(self.files[0]) if self.files else self.name
 
 
+def _read_renumbered(read: Callable[[], Mask], number: NDArray[np.int32]) -> Mask:
+    """A mask with each class replaced by its new number; the last number is for -1."""
+    return number[read()]
+
+
+def _renumbered(sample: Sample, number: NDArray[np.int32]) -> Sample:
+    return replace(
+        sample,
+        mask=sample.mask and partial(_read_renumbered, sample.mask, number),
+        reference=sample.reference and partial(_read_renumbered, sample.reference, number),
+        label=None if sample.label is None else int(number[sample.label]),
+    )
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Samples of one task.
@@ -130,6 +145,26 @@ class Dataset:
     def subset(self, samples: Sequence[Sample]) -> Dataset:
         """The same dataset with these samples only."""
         return replace(self, samples=tuple(samples))
+
+    def with_classes(self, classes: Sequence[str]) -> Dataset:
+        """The same samples, their classes numbered as in `classes`, which may hold more of them.
+
+        So data in which a class does not occur are scored with the model of data in which it does. Two classes are
+        background and the other one, whatever their names. DataError when a class has no namesake.
+        """
+        if self.classes == tuple(classes):
+            return self
+        if self.task != "classification" and len(self.classes) == len(classes) == 2:
+            return replace(self, classes=tuple(classes))
+        missing = [name for name in self.classes if name not in classes]
+        if missing:
+            raise DataError(
+                f"{self.name}: expected only the classes {', '.join(classes)}, found {', '.join(missing)}; name the "
+                "classes alike in a dataset.toml in the folder, or use data with the same classes"
+            )
+        number = np.array([*(classes.index(name) for name in self.classes), -1], np.int32)
+        samples = tuple(_renumbered(sample, number) for sample in self.samples)
+        return replace(self, samples=samples, classes=tuple(classes), colours=())
 
     @property
     def annotated(self) -> Dataset:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ushape.data.dataset import Dataset, split_validation
+from ushape.data.dataset import Dataset
 from ushape.errors import DataError, RecipeError
 from ushape.geometry import Geometry
 from ushape.model import Preparation
@@ -26,6 +26,7 @@ from ushape.targets.maps import Encoding
 from ushape.training.augment import Augmentation
 from ushape.training.batches import Batches, TrainingImage
 from ushape.training.examples import DataSummary, Example, read_examples, summarise
+from ushape.training.holdout import hold_out
 from ushape.training.loop import new_state, train_steps
 from ushape.training.recipe import NetworkSettings, OptimiserSettings, Recipe, read_recipe, with_settings
 from ushape.training.schedule import Plan
@@ -238,14 +239,14 @@ def choose_recipe(
     return recipe
 
 
-def check_same_kind(training: Dataset, validation: Dataset) -> None:
-    """DataError unless validation data ask the same of a network as the training data."""
-    if (training.task, training.classes) != (validation.task, validation.classes):
+def like_training(training: Dataset, validation: Dataset) -> Dataset:
+    """The validation data with the training data's classes; DataError when they ask something else of a network."""
+    if training.task != validation.task:
         raise DataError(
-            f"{validation.name}: expected validation data like the training data ({training.task} of "
-            f"{', '.join(training.classes)}), found {validation.task} of {', '.join(validation.classes)}; "
-            "validate on data of the same kind"
+            f"{validation.name}: expected validation data for {training.task} like the training data, found data for "
+            f"{validation.task}; validate on data of the same kind"
         )
+    return validation.with_classes(training.classes)
 
 
 def fitting(examples: Sequence[Example], summary: DataSummary) -> tuple[list[Example], list[str]]:
@@ -272,17 +273,15 @@ def make_plan(
 ) -> Planned:
     """Read the data and decide what would be trained on it; nothing is trained."""
     if validation is not None:
-        check_same_kind(dataset, validation)
+        validation = like_training(dataset, validation)
     examples, problems = read_examples(dataset.samples)
     summary = summarise(dataset, examples)
     seconds = None if minutes is None else 60 * minutes * TRAINING_SHARE
     chosen = choose_recipe(recipe, settings, summary, seconds, choose_device(device))
+    findings = list(dataset.findings)
     if validation is None:
-        # Split after reading, so that a file that cannot be used leaves no hole.
-        usable = dataset.subset([example.sample for example in examples])
-        parts = split_validation(usable, chosen.validation)
-        by_name = {example.sample.name: example for example in examples}
-        examples, held_out = ([by_name[sample.name] for sample in part.samples] for part in parts)
+        examples, held_out, sentence = hold_out(dataset, examples, chosen)
+        findings += [sentence] if sentence else []
         summary = summarise(dataset, examples)
     else:
         held_out, more = read_examples(validation.samples)
@@ -295,4 +294,4 @@ def make_plan(
             + (f" ({problems[-1]})" if problems else "; add masks")
         )
     told = (*dataset.problems, *(validation.problems if validation else ()), *problems)
-    return Planned(chosen, summary, examples, held_out, dataset.findings, told, dataset.fingerprint)
+    return Planned(chosen, summary, examples, held_out, tuple(findings), told, dataset.fingerprint)

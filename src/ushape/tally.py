@@ -1,0 +1,111 @@
+"""Scores of several images: each is counted once, and the counts of all are pooled.
+
+For objects these are the object scores, for classes of pixels the pixel scores. Where there are only background and
+one other class, its connected pieces are counted as objects too, because that is what people count next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from ushape.data.dataset import Task
+from ushape.scoring.objects import ObjectCounts, count_objects, object_scores
+from ushape.scoring.pixels import confusion_matrix, pixel_scores
+
+__all__ = ["Evaluation", "Tally", "pieces", "score_masks"]
+
+Labels = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a model on a dataset.
+
+    scores     of all images together
+    rows       of each image: its name and its own scores
+    problems   images that could not be scored, one sentence each
+    intervals  95 % intervals of the scores by bootstrap over the images; empty with fewer than three
+    confusion  (n_classes, n_classes): pixels of each reference class (row) given each class; None for objects
+    """
+
+    scores: dict[str, float]
+    rows: tuple[dict[str, Any], ...]
+    problems: tuple[str, ...] = ()
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    confusion: NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What one image contributes: `pixels` where masks hold classes, `objects` where something can be counted."""
+
+    pixels: NDArray[np.int64] | None = None
+    objects: ObjectCounts | None = None
+
+
+def pieces(labels: Labels) -> Labels:
+    """Connected pieces of class 1 as objects 1..n; -1 stays. Pieces that touch at a corner only are two."""
+    found: NDArray[np.int32] = ndimage.label(labels == 1)[0].astype(np.int32)
+    return np.where(labels < 0, np.int32(-1), found)
+
+
+class Tally:
+    """Counts images one by one; scores and rows are there at any time."""
+
+    def __init__(self, task: Task, classes: Sequence[str]) -> None:
+        self.task, self.classes = task, tuple(classes)
+        self.names: list[str] = []
+        self.counts: list[Counts] = []
+
+    def count(self, reference: Labels, estimate: Labels, complete: bool) -> Counts:
+        """The counts of one image; DataError when the masks do not fit together."""
+        if self.task == "instances":
+            return Counts(objects=count_objects(reference, estimate, complete=complete))
+        pixels = confusion_matrix(reference, estimate, len(self.classes))
+        if len(self.classes) != 2:
+            return Counts(pixels)
+        return Counts(pixels, count_objects(pieces(reference), pieces(estimate), complete=complete))
+
+    def add(self, name: str, reference: Labels, estimate: Labels, complete: bool) -> None:
+        """Count an image; DataError, and nothing counted, when the masks do not fit together."""
+        self.counts.append(self.count(reference, estimate, complete))
+        self.names.append(name)
+
+    def scores_of(self, counts: Sequence[Counts]) -> dict[str, float]:
+        """Of these images together."""
+        objects = [c.objects for c in counts if c.objects is not None]
+        pixels = [c.pixels for c in counts if c.pixels is not None]
+        scores = pixel_scores(np.sum(pixels, axis=0), self.classes) if pixels else {}
+        return scores | (object_scores(objects) if objects else {})
+
+    def scores(self) -> dict[str, float]:
+        """Of all images together."""
+        return self.scores_of(self.counts)
+
+    def rows(self) -> tuple[dict[str, Any], ...]:
+        """The name and the scores of each image."""
+        return tuple(
+            {"name": name, **self.scores_of([counts])} for name, counts in zip(self.names, self.counts, strict=True)
+        )
+
+    def evaluation(self, problems: Sequence[str] = ()) -> Evaluation:
+        """All of it."""
+        pixels = [c.pixels for c in self.counts if c.pixels is not None]
+        confusion = np.sum(pixels, axis=0) if pixels else None
+        return Evaluation(self.scores(), self.rows(), tuple(problems), confusion=confusion)
+
+
+def score_masks(
+    task: Task, classes: Sequence[str], pairs: Sequence[tuple[str, Labels, Labels, bool]]
+) -> tuple[dict[str, float], tuple[dict[str, Any], ...]]:
+    """(scores, rows) of (name, reference, estimate, complete) for each image."""
+    tally = Tally(task, classes)
+    for pair in pairs:
+        tally.add(*pair)
+    return tally.scores(), tally.rows()

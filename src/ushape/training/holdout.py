@@ -1,0 +1,88 @@
+"""Which images are held out to choose weights and thresholds by, when nobody named any.
+
+Whole images where there are two or more (`ushape.data.dataset.split_validation`). A single image is cut: a contiguous
+quarter at one end is held out, behind a gap as wide as the network's margin, so that no pixel that is learnt from sees
+into the quarter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ushape.data.dataset import Dataset, split_validation
+from ushape.errors import DataError
+from ushape.training.examples import Example
+from ushape.training.recipe import Recipe
+
+__all__ = ["cut_image", "hold_out"]
+
+QUARTER = 4
+"""The held-out share of a single image is one in so many; the gap takes no more than that either."""
+
+
+def window(example: Example, axis: int, start: int, stop: int) -> Example:
+    """The example between `start` and `stop` along a spatial axis."""
+    image = example.image[(slice(None), *[slice(None)] * axis, slice(start, stop))]
+    return replace(example, image=image, mask=example.mask[(*[slice(None)] * axis, slice(start, stop))])
+
+
+def is_annotated(example: Example) -> bool:
+    """Whether there is something to find in it."""
+    return bool((example.mask > 0).any())
+
+
+def size_name(axis: int, dims: int) -> str:
+    """What an axis is called."""
+    return ("depth", "height", "width")[axis + 3 - dims]
+
+
+def cut(example: Example, axis: int, margin: int, at_end: bool) -> tuple[Example, Example, int]:
+    """(training, validation, gap): the quarter at the end (or the beginning) of an axis, and the rest."""
+    n = example.mask.shape[axis]
+    held = n // QUARTER
+    gap = min(margin, held)
+    rest, quarter = ((0, n - held), (n - held, n)) if at_end else ((held, n), (0, held))
+    training, validation = window(example, axis, *rest), window(example, axis, *quarter)
+    mask = training.mask.copy()
+    mask[(*[slice(None)] * axis, slice(n - held - gap, None) if at_end else slice(0, gap))] = -1
+    named = replace(example.sample, name=f"{example.sample.name}, held out")
+    return replace(training, mask=mask), replace(validation, sample=named), gap
+
+
+def cut_image(example: Example, margin: int) -> tuple[Example, Example, str]:
+    """(training, validation, sentence): one image in two, with ignored pixels between them.
+
+    The quarter lies at that end of an axis, the longest first, where both parts have something annotated. The gap stays
+    in the training part's image, as context, and is ignored in its mask. DataError when no cut leaves both parts any.
+
+    margin  pixels wanted between the parts; less where that would take more than a quarter of the image
+    """
+    size = example.mask.shape
+    for axis in sorted(range(len(size)), key=lambda axis: -size[axis]):
+        for at_end in (True, False):
+            training, validation, gap = cut(example, axis, margin, at_end)
+            if is_annotated(training) and is_annotated(validation):
+                side = ("first", "last")[at_end]
+                sentence = (
+                    f"One annotated image: the {side} quarter of its {size_name(axis, len(size))} is held out to "
+                    f"choose weights and thresholds by, behind a gap of {gap} px; a second image would serve better."
+                )
+                return training, validation, sentence
+    raise DataError(
+        f"{example.sample.where}: expected an image with objects both in a quarter of it and in the rest, found them "
+        "in one part only; annotate more of it, or name validation data with --val"
+    )
+
+
+def hold_out(dataset: Dataset, examples: Sequence[Example], recipe: Recipe) -> tuple[list[Example], list[Example], str]:
+    """(training, validation, sentence) of examples that have been read; the sentence is empty for whole images."""
+    if len(examples) == 1:
+        training, validation, sentence = cut_image(examples[0], recipe.geometry.margin)
+        return [training], [validation], sentence
+    # Split after reading, so that a file that cannot be used leaves no hole.
+    usable = dataset.subset([example.sample for example in examples])
+    by_name = {example.sample.name: example for example in examples}
+    parts = split_validation(usable, recipe.validation)
+    first, second = ([by_name[sample.name] for sample in part.samples] for part in parts)
+    return first, second, ""

@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+
+from conftest import disc_dataset, disc_image
+from ushape.data.dataset import Sample
+from ushape.errors import DataError
+from ushape.training.examples import Example, read_examples
+from ushape.training.holdout import cut_image, hold_out
+from ushape.training.planning import make_plan
+
+
+def example(mask: np.ndarray) -> Example:
+    image = np.arange(mask.size, dtype=np.float32).reshape(1, *mask.shape)
+    return Example(Sample("a", lambda: image, lambda: mask), image, mask)
+
+
+def test_a_single_image_is_cut_along_its_longest_side_behind_a_gap():
+    mask = np.ones((4, 16), np.int32)
+    training, validation, sentence = cut_image(example(mask), margin=3)
+    assert training.image.shape == (1, 4, 12)
+    assert validation.image.shape == (1, 4, 4)
+    assert (validation.image == example(mask).image[..., 12:]).all()
+    assert (training.mask == np.array([1] * 9 + [-1] * 3)).all()
+    assert (validation.mask == 1).all()
+    assert sentence == (
+        "One annotated image: the last quarter of its width is held out to choose weights and thresholds by, behind a "
+        "gap of 3 px; a second image would serve better."
+    )
+
+
+def test_the_gap_takes_no_more_than_a_quarter():
+    training, _, sentence = cut_image(example(np.ones((16, 4), np.int32)), margin=94)
+    assert (training.mask[:8] == 1).all()
+    assert (training.mask[8:] == -1).all()
+    assert "its height" in sentence
+    assert "a gap of 4 px" in sentence
+
+
+@pytest.mark.parametrize(
+    ("annotated", "side"), [((0, 12), "first quarter of its width"), ((0, 1), "first quarter of its width")]
+)
+def test_the_end_is_held_out_where_both_parts_have_objects(annotated, side):
+    mask = np.zeros((8, 16), np.int32)
+    mask[:, slice(*annotated)] = 5
+    if annotated == (0, 1):
+        mask[:, 15] = 3
+    training, validation, sentence = cut_image(example(mask), margin=2)
+    assert (training.mask > 0).any()
+    assert (validation.mask > 0).any()
+    assert (side in sentence) == (annotated == (0, 12))
+
+
+def test_another_axis_is_tried_before_giving_up():
+    mask = np.zeros((8, 16), np.int32)
+    mask[0, 6], mask[7, 6] = 1, 2
+    _, validation, sentence = cut_image(example(mask), margin=2)
+    assert "quarter of its height" in sentence
+    assert validation.mask.shape == (2, 16)
+
+
+def test_an_image_with_one_object_in_a_corner_cannot_be_cut():
+    mask = np.zeros((16, 16), np.int32)
+    mask[8, 8] = 1
+    with pytest.raises(DataError, match=r"^a: expected an image with objects both in a quarter of it and in the rest"):
+        cut_image(example(mask), margin=2)
+
+
+def test_no_pixel_that_is_learnt_from_sees_into_the_quarter():
+    image, mask = disc_image(0, size=256)
+    mask = np.tile(disc_image(0)[1], (4, 4))
+    plan = make_plan(disc_dataset(2))
+    margin = plan.recipe.geometry.margin
+    whole = Example(Sample("a", lambda: image, lambda: mask), image, mask)
+    training, _, _ = cut_image(whole, min(margin, 64))
+    labelled = np.flatnonzero((training.mask >= 0).any(axis=1))
+    assert labelled.max() + min(margin, 64) < 192
+
+
+def test_several_images_are_held_out_whole():
+    data = disc_dataset(3)
+    examples, _ = read_examples(data.samples)
+    training, validation, sentence = hold_out(data, examples, make_plan(data).recipe)
+    assert [e.sample.name for e in training] == ["disc0", "disc1"]
+    assert [e.sample.name for e in validation] == ["disc2"]
+    assert sentence == ""
+
+
+def test_the_plan_says_that_one_image_was_cut():
+    planned = make_plan(disc_dataset(1))
+    assert len(planned.training) == len(planned.validation) == 1
+    assert planned.findings[-1].startswith("One annotated image: ")
+    assert planned.training[0].image.shape[1:] != planned.validation[0].image.shape[1:]
