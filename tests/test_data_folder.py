@@ -8,7 +8,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from ushape.data.folder import find_parts, open_folder, read_object_masks
+from ushape.data.folder import find_parts, open_folder
+from ushape.data.object_folders import read_object_masks
 from ushape.errors import DataError
 
 RNG = np.random.default_rng(7)
@@ -59,7 +60,8 @@ def test_bad_pairs_become_sentences_and_the_rest_is_usable(tmp_path):
     whole = (tmp_path / "masks" / "e.png").read_bytes()
     (tmp_path / "masks" / "e.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "images" / "f.png").unlink()
-    save(tmp_path / "masks" / "g.png", np.dstack([BINARY, BINARY * 0, BINARY]))
+    (tmp_path / "masks" / "g.png").unlink()
+    save(tmp_path / "masks" / "g.tif", RNG.random((24, 32), dtype=np.float32))
     dataset = open_folder(tmp_path)
     assert [s.name for s in dataset.samples] == ["a", "b", "c", "e", "g"]
     assert [s.name for s in dataset.annotated.samples] == ["a"]
@@ -69,7 +71,7 @@ def test_bad_pairs_become_sentences_and_the_rest_is_usable(tmp_path):
     assert "d.png: expected a readable .png file" in text
     assert "e.png: expected a readable .png file" in text
     assert "f.png: expected an image called f, found none; add it or remove the mask" in text
-    assert "g.png: expected one number for each pixel of a mask, found 3 channels that differ" in text
+    assert "g.tif: expected whole numbers in a mask, found values between them" in text
     assert len(dataset.problems) == 6
 
 
@@ -223,31 +225,6 @@ def test_covered_objects_get_no_id_and_sizes_must_agree(tmp_path):
         read_object_masks(paths, (5, 4))
 
 
-@pytest.mark.parametrize(
-    "files, message",
-    [
-        ([], "expected images/ with masks/, images beside .*; found no image"),
-        (["a.czi", "b.lif"], r"expected images/ with masks/.*; found only \.czi, \.lif"),
-    ],
-)
-def test_a_folder_without_images_says_what_would_be_understood(tmp_path, files, message):
-    for name in files:
-        (tmp_path / name).write_bytes(b"x")
-    with pytest.raises(DataError, match=message):
-        open_folder(tmp_path)
-
-
-def test_missing_and_empty_folders_are_named(tmp_path):
-    with pytest.raises(DataError, match="nowhere: expected a folder of images, found nothing; check the path"):
-        open_folder(tmp_path / "nowhere")
-    path = save(tmp_path / "a.png", IMAGE)
-    with pytest.raises(DataError, match=r"a\.png: expected a folder of images, found a file"):
-        open_folder(path)
-    (tmp_path / "set" / "images").mkdir(parents=True)
-    with pytest.raises(DataError, match="images: expected images, found no image file"):
-        open_folder(tmp_path / "set")
-
-
 def test_nothing_but_broken_images_is_an_error(tmp_path):
     (tmp_path / "a.png").write_bytes(b"x")
     with pytest.raises(
@@ -280,3 +257,74 @@ def test_real_nuclei(real_data):
     sample = dataset.samples[0]
     assert sample.read_mask().max() == len(sample.files) - 1
     assert sample.read_image().shape[0] == 3
+
+
+@pytest.mark.parametrize("part", ["train", "Training"])
+@pytest.mark.parametrize(
+    "pattern", ["{part}/images/{n}", "images/{part}/{n}", "{part}_images/{n}", "{part}/x/images/{n}", "{part}/{n}"]
+)
+def test_parts_stand_in_the_names_of_folders(tmp_path, part, pattern):
+    for other, n in ((part, 3), ("valid", 2), ("testing", 1)):
+        for i in range(n):
+            image = tmp_path / pattern.format(part=other, n=f"{i}.png")
+            save(image, IMAGE)
+            save(Path(str(image).replace("images", "masks")).with_stem(f"{i}_mask"), BINARY)
+    assert find_parts(tmp_path) == ("train", "val", "test")
+    parts = [open_folder(tmp_path, split=split) for split in (None, "train", "validation", "val", "test")]
+    assert [len(p.annotated) for p in parts] == [3, 3, 2, 2, 1]
+    assert parts[0].findings[-1] == "Part train is read; val, test not."
+
+
+@pytest.mark.parametrize("wrapper", ["cells", "cells/cells", "archive/My data"])
+def test_folders_around_the_data_are_stepped_into(tmp_path, wrapper):
+    save(tmp_path / wrapper / "images" / "a.png", IMAGE)
+    save(tmp_path / wrapper / "masks" / "a.png", BINARY)
+    (tmp_path / "__MACOSX").mkdir()
+    (tmp_path / "LICENCE.txt").write_text("x")
+    dataset = open_folder(tmp_path)
+    assert (len(dataset.annotated), dataset.name) == (1, tmp_path.name)
+    assert dataset.findings[-1] == f"Everything lies in {wrapper}/ inside, which is read."
+
+
+def test_classification_needs_labels(tmp_path):
+    save(tmp_path / "a.png", IMAGE)
+    with pytest.raises(
+        DataError, match="expected labels for task classification: a folder for each class, or a CSV file with the col"
+    ):
+        open_folder(tmp_path, task="classification")
+
+
+def test_idx_files_are_a_folder_with_parts(tmp_path):
+    for part, n in (("train", 3), ("t10k", 2)):
+        images = np.zeros((n, 4, 5), np.uint8)
+        head = b"\0\0\x08\x03" + b"".join(m.to_bytes(4, "big") for m in images.shape)
+        (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(head + images.tobytes())
+        (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(b"\0\0\x08\x01" + n.to_bytes(4, "big") + bytes(range(n)))
+    train, test = open_folder(tmp_path, name="mine"), open_folder(tmp_path, split="test")
+    assert (train.task, train.classes, len(train), len(test)) == ("classification", ("0", "1", "2"), 3, 2)
+    assert (train.name, find_parts(tmp_path)) == ("mine", ("train", "test"))
+
+
+def test_a_stack_with_a_z_axis_is_one_volume(tmp_path):
+    volume = RNG.integers(0, 255, (9, 24, 32), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "train-volume.tif", volume, imagej=True, metadata={"axes": "ZYX"})
+    save(tmp_path / "train-labels.tif", np.stack([BINARY] * 9))
+    assert [s.read_image().shape for s in open_folder(tmp_path).samples] == [(1, 9, 24, 32)]
+
+
+def test_real_sets_are_understood_without_a_word(real_data):
+    """Every folder of the real data, by its path alone."""
+    understood = {
+        "ctc/DIC-C2DH-HeLa": ("instances", 2, 67),
+        "ctc/PhC-C2DH-U373": ("instances", 2, 104),
+        "dsb2018": ("instances", 2, 222),
+        "fashion-mnist": ("classification", 10, 60000),
+        "hippocampus": ("semantic", 3, 130),
+        "isbi2012": ("semantic", 2, 30),
+        "mnist": ("classification", 10, 60000),
+    }
+    for folder, (task, n_classes, n) in understood.items():
+        dataset = open_folder(real_data / folder)
+        assert (dataset.task, len(dataset.classes), len(dataset.annotated)) == (task, n_classes, n), folder
+        assert dataset.problems == (), folder
+        assert dataset.findings, folder

@@ -1,8 +1,13 @@
 """Images and masks: written by tifffile and Pillow, read by ours; sizes and values known by hand."""
 
 import os
+import struct
+import tracemalloc
+import warnings
+import zlib
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -11,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
+from ushape.data import images
 from ushape.data.headers import read_layout
 from ushape.data.images import (
     is_grey,
@@ -30,6 +36,10 @@ STACK = np.arange(6 * 20 * 30, dtype=np.uint16).reshape(6, 20, 30)
 
 def channels_first(picture):
     return picture.transpose(2, 0, 1)
+
+
+def channels_last(image):
+    return image.transpose(1, 2, 0)
 
 
 @pytest.mark.parametrize("compression", [None, "zlib", "lzw", "zstd", "packbits"])
@@ -384,3 +394,330 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
         write_labels(tmp_path / "a.tif", np.array([[3, 4]]))
     assert (tmp_path / "a.tif").read_bytes() == before
     assert os.listdir(tmp_path) == ["a.tif"]
+
+
+@pytest.mark.parametrize("compression", ["lzma", "webp", "jpeg2000", "deflate", "jpegxl", "png", "lerc"])
+def test_tiff_of_rarer_lossless_compressions(tmp_path, compression):
+    options = {"compressionargs": {"lossless": True}} if compression == "webp" else {}
+    picture = COLOUR if compression == "webp" else GREY
+    tifffile.imwrite(tmp_path / "a.tif", picture, compression=compression, **options)
+    expected = channels_first(COLOUR) if compression == "webp" else GREY[None]
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), expected)
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_tiff_with_jpeg_inside_is_close_to_what_was_saved(tmp_path, colour):
+    smooth = np.add.outer(np.arange(64), np.arange(96)).astype(np.uint8)
+    picture = np.dstack([smooth, smooth[::-1], smooth]) if colour else smooth
+    tifffile.imwrite(tmp_path / "a.tif", picture, compression="jpeg", compressionargs={"level": 95})
+    difference = np.abs(np.squeeze(channels_last(read_image(tmp_path / "a.tif"))).astype(int) - picture)
+    assert difference.max() <= 12
+    assert difference.mean() < 2
+
+
+@pytest.mark.parametrize("compression, predictor", [(None, False), ("zlib", True), ("lzw", True), ("jpeg2000", False)])
+def test_12_bits_in_16_keep_their_values(tmp_path, compression, predictor):
+    deep = (np.arange(20 * 30, dtype=np.uint16).reshape(20, 30) * 7) % 4096
+    tifffile.imwrite(tmp_path / "a.tif", deep, compression=compression, predictor=predictor)
+    image = read_image(tmp_path / "a.tif")
+    assert image.dtype == np.uint16
+    np.testing.assert_array_equal(image[0], deep)
+
+
+def write_bare_tiff(path: Path, data: bytes, size: tuple[int, int], bits: int, photometric: int = 1) -> None:
+    """A TIFF of one strip with the fewest tags, for depths that no writer here makes."""
+    tags = [(256, size[1]), (257, size[0]), (258, bits), (259, 1), (262, photometric), (273, 8), (277, 1)]
+    tags += [(278, size[0]), (279, len(data))]
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    header = b"II*\0" + struct.pack("<I", 8 + len(data))
+    path.write_bytes(header + data + struct.pack("<H", len(tags)) + directory + bytes(4))
+
+
+def test_12_packed_bits_are_unpacked(tmp_path):
+    # 0x123, 0x456 / 0xABC, 0xFFF: two values in three bytes.
+    write_bare_tiff(tmp_path / "a.tif", bytes.fromhex("123456abcfff"), (2, 2), bits=12)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif")[0], [[0x123, 0x456], [0xABC, 0xFFF]])
+
+
+@pytest.mark.parametrize("bits, data, values", [(1, "a0", [[1, 0, 1]]), (4, "1a70", [[1, 10, 7]])])
+@pytest.mark.parametrize("photometric", [0, 1])
+def test_values_are_as_they_stand_whether_0_is_shown_black_or_white(tmp_path, photometric, bits, data, values):
+    write_bare_tiff(tmp_path / "a.tif", bytes.fromhex(data), (1, 3), bits, photometric)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif")[0], values)
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.tif"), values)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_an_inverted_display_does_not_invert_values(tmp_path, dtype):
+    tifffile.imwrite(tmp_path / "a.tif", GREY.astype(dtype), photometric="miniswhite")
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.tif"), GREY)
+
+
+@pytest.mark.parametrize("compression", ["tiff_deflate", "group4", "packbits", "tiff_lzw"])
+def test_pillows_tiff_of_one_bit(tmp_path, compression):
+    Image.fromarray(GREY > 100).save(tmp_path / "a.tif", compression=compression)
+    stored = read_image(tmp_path / "a.tif")[0] > 0
+    with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
+        white_is_0 = tiff.pages.first.photometric == tifffile.PHOTOMETRIC.MINISWHITE
+    np.testing.assert_array_equal(stored ^ white_is_0, GREY > 100)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int8", "uint64", "int64"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_deep_and_real_types_keep_their_values(tmp_path, dtype, compression):
+    picture = ((GREY.astype(int) - 100) // (1 if dtype[0] == "f" else 2)).clip(0 if dtype[0] == "u" else None)
+    picture = (picture / 8).astype(dtype) if dtype[0] == "f" else picture.astype(dtype)
+    tifffile.imwrite(tmp_path / "a.tif", picture, compression=compression)
+    image = read_image(tmp_path / "a.tif")
+    assert image.dtype == dtype
+    np.testing.assert_array_equal(image[0], picture)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tile": (16, 16)},
+        {"tile": (16, 32), "compression": "zlib"},
+        {"bigtiff": True},
+        {"bigtiff": True, "compression": "lzw", "byteorder": ">"},
+        {"rowsperstrip": 3},
+    ],
+)
+def test_tiles_strips_and_large_offsets_change_nothing(tmp_path, options):
+    tifffile.imwrite(tmp_path / "a.tif", STACK[0], **options)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), STACK[:1])
+    tifffile.imwrite(tmp_path / "a.tif", STACK, photometric="minisblack", **options)
+    for page in (0, 5):
+        np.testing.assert_array_equal(read_image(tmp_path / "a.tif", page=page), STACK[page][None])
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_colour_of_16_bits_in_either_planar_configuration(tmp_path, planar, compression):
+    deep = COLOUR.astype(np.uint16) * 257
+    written = deep if planar == "contig" else channels_first(deep)
+    tifffile.imwrite(
+        tmp_path / "a.tif", written, photometric="rgb", planarconfig=planar, compression=compression, tile=(16, 16)
+    )
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), channels_first(deep))
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("photometric", ["minisblack", None])
+@pytest.mark.parametrize("axes", ["CYX", "ZCYX", "TCYX", "CZYX", "TZCYX"])
+def test_ome_of_16_bits_and_three_channels(tmp_path, axes, photometric, compression):
+    sizes = {"T": 2, "Z": 4, "C": 3, "Y": 20, "X": 30}
+    shape = tuple(sizes[axis] for axis in axes)
+    array = np.arange(np.prod(shape), dtype=np.uint16).reshape(shape)
+    options = {} if photometric is None else {"photometric": photometric}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # without a word tifffile takes three channels for colours
+        tifffile.imwrite(tmp_path / "a.ome.tif", array, metadata={"axes": axes}, compression=compression, **options)
+    pages = [axis for axis in axes if axis in "TZ"]
+    channels = np.moveaxis(array, [axes.index(axis) for axis in [*pages, "C"]], range(len(pages) + 1))
+    planes = channels.reshape(-1, 3, 20, 30)
+    assert n_pages(tmp_path / "a.ome.tif") == len(planes)
+    for page, plane in enumerate(planes):
+        np.testing.assert_array_equal(read_image(tmp_path / "a.ome.tif", page=page), plane)
+    if "T" not in axes:
+        volume = channels.swapaxes(0, 1) if pages else channels
+        np.testing.assert_array_equal(read_image(tmp_path / "a.ome.tif"), volume)
+
+
+@pytest.mark.parametrize("axes", ["ZCYX", "TZCYX", "TZYX", "TCYX"])
+def test_imagej_hyperstacks(tmp_path, axes):
+    sizes = {"T": 2, "Z": 4, "C": 3, "Y": 20, "X": 30}
+    array = np.arange(np.prod([sizes[axis] for axis in axes]), dtype=np.uint16).reshape([sizes[a] for a in axes])
+    tifffile.imwrite(tmp_path / "a.tif", array, imagej=True, metadata={"axes": axes})
+    planes = array.reshape(-1, 3 if "C" in axes else 1, 20, 30)
+    assert n_pages(tmp_path / "a.tif") == len(planes)
+    for page in (0, len(planes) - 1):
+        np.testing.assert_array_equal(read_image(tmp_path / "a.tif", page=page), planes[page])
+
+
+@pytest.mark.parametrize("kind", ["plain", "zlib", "separate pages", "imagej", "ome channels"])
+def test_reading_a_page_touches_that_page_only(tmp_path, kind):
+    """The other pages are overwritten with what cannot be decoded, or must not be read into memory."""
+    path, stack = tmp_path / "a.tif", np.random.default_rng(0).integers(0, 9, (8, 256, 512), dtype=np.uint16)
+    if kind == "separate pages":
+        with tifffile.TiffWriter(path) as writer:
+            for plane in stack:
+                writer.write(plane, contiguous=False, metadata=None)
+    elif kind == "ome channels":
+        four = stack.reshape(4, 2, 256, 512)
+        tifffile.imwrite(path, four, ome=True, photometric="minisblack", metadata={"axes": "ZCYX"}, compression="zlib")
+    else:
+        options = {"compression": "zlib"} if kind == "zlib" else {"imagej": True} if kind == "imagej" else {}
+        tifffile.imwrite(path, stack, photometric="minisblack", **options)
+    expected = stack[2:4] if kind == "ome channels" else stack[1:2]
+    tracemalloc.start()
+    try:
+        image = read_image(path, page=1)
+        assert tracemalloc.get_traced_memory()[1] < 3 * image.nbytes
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(image, expected)
+
+
+@pytest.mark.parametrize("kind", ["one strip", "strips", "tiles", "swapped bytes", "colour"])
+def test_a_large_plain_tiff_is_not_held_twice(tmp_path, kind):
+    options = {"strips": {"rowsperstrip": 16, "metadata": None}, "tiles": {"tile": (256, 256)}}.get(kind, {})
+    if kind == "colour":
+        tifffile.imwrite(tmp_path / "a.tif", shape=(4096, 4096, 3), dtype=np.uint8, photometric="rgb")
+    else:
+        order = {"byteorder": ">"} if kind == "swapped bytes" else {}
+        tifffile.imwrite(tmp_path / "a.tif", np.ones((8192, 4096), np.uint16), **options, **order)
+    tracemalloc.start()
+    try:
+        image = read_image(tmp_path / "a.tif")
+        assert tracemalloc.get_traced_memory()[1] < (1.8 if kind in ("tiles", "colour") else 1.3) * image.nbytes
+    finally:
+        tracemalloc.stop()
+    assert image.shape == ((3, 4096, 4096) if kind == "colour" else (1, 8192, 4096))
+
+
+def test_large_plain_colour_is_read_in_bands(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "BAND", 7 * 30 * 3)
+    tifffile.imwrite(tmp_path / "a.tif", COLOUR, photometric="rgb")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), channels_first(COLOUR))
+
+
+def test_npy_is_mapped_and_not_read(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((2048, 2048)))
+    image = read_image(tmp_path / "a.npy")
+    assert not image.flags.owndata
+    assert not image.flags.writeable
+
+
+@pytest.mark.parametrize("kind", ["1", "LA", "RGBA", "P", "P with a transparent colour", "L of 4 bits", "P of 2 bits"])
+def test_png_of_every_kind(tmp_path, kind):
+    path, indices = tmp_path / "a.png", (GREY % 4).astype(np.uint8)
+    palette = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0], [9, 8, 7]], np.uint8)
+    expected: np.ndarray = GREY[None]
+    if kind == "1":
+        Image.fromarray(GREY > 100).save(path)
+        expected = (GREY > 100)[None]
+    elif kind == "LA":
+        Image.fromarray(np.dstack([GREY, GREY[::-1]])).save(path)
+    elif kind == "RGBA":
+        Image.fromarray(np.dstack([COLOUR, GREY])).save(path)
+        expected = channels_first(COLOUR)
+    elif kind == "L of 4 bits":
+        write_grey_png_of_4_bits(path, indices)
+        expected = indices[None] * 17  # a sample of 4 bits counts from 0 to 15, and white is 255
+    else:
+        picture = Image.fromarray(indices)
+        picture.putpalette(palette.ravel().tolist())
+        picture.save(path, **{"P of 2 bits": {"bits": 2}, "P": {}}.get(kind, {"transparency": 1}))
+        expected = channels_first(palette[indices])
+        np.testing.assert_array_equal(read_mask(path), indices)
+    np.testing.assert_array_equal(read_image(path), expected)
+
+
+def write_grey_png_of_4_bits(path: Path, values: np.ndarray) -> None:
+    height, width = values.shape
+    rows = b"".join(b"\0" + (row[::2] << 4 | row[1::2]).astype(np.uint8).tobytes() for row in values)
+    chunks = {
+        b"IHDR": struct.pack(">IIBBBBB", width, height, 4, 0, 0, 0, 0),
+        b"IDAT": zlib.compress(rows),
+        b"IEND": b"",
+    }
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+            for name, data in chunks.items()
+        )
+    )
+
+
+@pytest.mark.parametrize("n_channels", [1, 2, 3, 4])
+def test_png_of_16_bits_without_its_alpha(tmp_path, n_channels):
+    deep = np.random.default_rng(0).integers(0, 65536, (20, 30, n_channels), dtype=np.uint16)
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(deep if n_channels > 1 else deep[..., 0]))
+    n_colours = 1 if n_channels < 3 else 3
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), channels_first(deep[..., :n_colours]))
+    assert read_layout(tmp_path / "a.png").length("C") == n_colours
+
+
+def test_a_transparent_grey_in_a_png_changes_no_value(tmp_path):
+    Image.fromarray(GREY).save(tmp_path / "a.png", transparency=7)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), GREY[None])
+
+
+def test_a_jpeg_for_printing_becomes_red_green_and_blue(tmp_path):
+    smooth = np.add.outer(np.arange(64), np.arange(96)).astype(np.uint8)
+    picture = Image.fromarray(np.dstack([smooth, smooth[::-1], smooth]))
+    picture.convert("CMYK").save(tmp_path / "a.jpg", quality=98)
+    image = read_image(tmp_path / "a.jpg")
+    assert image.shape == (3, 64, 96)
+    assert np.abs(channels_last(image).astype(int) - np.asarray(picture)).mean() < 3
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_exif_orientation(tmp_path, orientation):
+    turned = {
+        1: GREY,
+        2: GREY[:, ::-1],
+        3: GREY[::-1, ::-1],
+        4: GREY[::-1],
+        5: GREY.T,
+        6: np.rot90(GREY, -1),
+        7: GREY[::-1, ::-1].T,
+        8: np.rot90(GREY),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(GREY).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png")[0], turned)
+    assert read_layout(tmp_path / "a.png").size == turned.shape
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "RGB", "RGBA"])
+@pytest.mark.parametrize("suffix", ["bmp", "gif"])
+def test_bmp_and_gif_of_other_kinds(tmp_path, mode, suffix):
+    colours = np.zeros((20, 30, 3), np.uint8)
+    colours[:, 10:20], colours[:, 20:] = (255, 0, 0), (0, 0, 255)
+    picture = Image.fromarray(GREY > 100) if mode == "1" else Image.fromarray(colours).convert(mode)
+    picture.save(tmp_path / f"a.{suffix}")
+    image = read_image(tmp_path / f"a.{suffix}")
+    if mode == "1":
+        np.testing.assert_array_equal(image[0] > 0, GREY > 100)
+    else:
+        np.testing.assert_array_equal(image, channels_first(colours))
+
+
+def test_axes_of_a_mask_may_be_said(tmp_path):
+    np.save(tmp_path / "a.npy", STACK[:2, None])
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.npy", axes="ZCYX"), STACK[:2])
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.npy", page=1, axes="TCYX"), STACK[1])
+    with pytest.raises(DataError, match="found 4 of sizes"):
+        read_mask(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("axes", ["PYX", "tyx", "IYX"])
+@pytest.mark.parametrize("name", ["a.tif", "a.ome.tif"])
+def test_pages_of_labels_stay_pages_and_volumes_volumes(tmp_path, name, axes):
+    labels = np.arange(3 * 20 * 30).reshape(3, 20, 30)
+    write_labels(tmp_path / name, labels, axes=axes)
+    assert read_layout(tmp_path / name).axes == "PYX"
+    np.testing.assert_array_equal(read_mask(tmp_path / name, page=2), labels[2])
+    write_labels(tmp_path / name, labels, axes="ZYX")
+    assert read_layout(tmp_path / name).axes == "ZYX"
+    np.testing.assert_array_equal(read_mask(tmp_path / name), labels)
+    write_labels(tmp_path / name, labels.reshape(3, 1, 20, 30).repeat(2, 1), axes="PZYX")
+    assert read_layout(tmp_path / name).axes == "PZYX"
+    np.testing.assert_array_equal(read_mask(tmp_path / name, page=5), labels[2])
+
+
+def test_labels_tell_imagej_how_bright_to_show_them(tmp_path):
+    write_labels(tmp_path / "a.tif", STACK[0].astype(int))
+    with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
+        assert tiff.imagej_metadata["max"] == STACK[0].max()
+
+
+@pytest.mark.parametrize("axes, shown", [("ZYX", "ZYX"), ("CYX", "CYX"), ("YXZ", "YXZ"), (None, "4 dimensions")])
+def test_axes_that_labels_cannot_have_are_refused(tmp_path, axes, shown):
+    labels = np.zeros((2, 3, 4, 5) if axes is None else (4, 5) if axes == "ZYX" else (3, 4, 5), int)
+    with pytest.raises(DataError, match=rf"a\.tif: expected the axes YX, ZYX, PYX or PZYX .* found {shown}; name"):
+        write_labels(tmp_path / "a.tif", labels, axes=axes)

@@ -1,6 +1,8 @@
 """Files in, files out: no input and no earlier result is lost, and one bad file stops no other."""
 
 import csv
+import itertools
+import weakref
 from types import MethodType
 
 import numpy as np
@@ -10,9 +12,14 @@ from PIL import Image
 
 from conftest import disc_image
 from test_model import noise, small_model
+from ushape.data.dataset import Spacing
 from ushape.data.folder import open_folder
+from ushape.data.headers import read_layout
+from ushape.data.spacing import read_spacing
 from ushape.errors import DataError, RecipeError
-from ushape.files import predict_files, score_files
+from ushape.files import predict_files
+from ushape.targets.instances import Decision
+from ushape.targets.maps import Encoding
 
 EVERYTHING = ("labels", "probabilities", "overlay", "table")
 
@@ -57,6 +64,41 @@ def seen_by(model):
     return images
 
 
+def answering(model, answer):
+    """The model with its network replaced by a function of the image (C, *space)."""
+    model.maps = MethodType(lambda self, image, **options: answer(image).astype(np.float32), model)
+    return model
+
+
+def objects_of_discs(model):
+    """The model with its answer replaced by the outlines of the discs of seed 0."""
+    mask = disc_image(0)[1]
+
+    def answer(image):
+        model.preparation(image)
+        return np.stack([mask == 0, mask > 0, mask > 0])
+
+    return answering(model, answer)
+
+
+def objects_by_threshold(model):
+    """The model with its answer replaced by all that is brighter than 128."""
+    return answering(model, lambda image: np.stack([image[0] <= 128, image[0] > 128, image[0] > 128]))
+
+
+def stopping_at(model, n):
+    """The model, which is interrupted at its image number n, counted from 0."""
+    answer, numbers = model.maps, itertools.count()
+
+    def maps(self, image, **options):
+        if next(numbers) == n:
+            raise KeyboardInterrupt
+        return answer(image)
+
+    model.maps = MethodType(maps, model)
+    return model
+
+
 # What is there stays.
 
 
@@ -91,7 +133,7 @@ def test_results_of_different_images_with_one_name_are_refused(model, tmp_path):
     images, out = [write_png(tmp_path / folder / "a.png") for folder in ("one", "two")], tmp_path / "out"
     images.append(write_png(tmp_path / "a_probabilities.png"))
     written, problems = predict_files(model, list(map(str, images)), out, save=("labels", "probabilities"))
-    assert written == [out / "a.tif", out / "a_probabilities.tif"]
+    assert written == [out / "a_probabilities.tif", out / "a.tif"]
     assert [str(problem).split(": expected")[0] for problem in problems] == [str(images[1]), str(images[2])]
     assert f"expected images with different names, found {images[0]} too" in problems[1]
 
@@ -123,13 +165,29 @@ def test_nan_pixels_are_a_problem_and_no_empty_result(model, tmp_path):
     assert f"{tmp_path / 'nan.tif'}: expected finite pixel values, found 1 NaN or infinite one" in problems[0]
 
 
-def test_a_bad_page_stops_no_other_page(model, tmp_path):
+def test_a_bad_page_stops_no_other_page(tmp_path):
+    model = objects_of_discs(small_model("instances"))
     pages = np.stack([disc_image(i)[0][0] for i in range(12)]).astype(np.float32)
     pages[[1, 10], 0, 0] = np.nan
-    written, problems = predict_files(model, [str(write_stack(tmp_path / "s.tif", pages))], tmp_path / "out")
-    assert {path.stem for path in written} == {f"s_{page:02d}" for page in range(12)} - {"s_01", "s_10"}
+    path = write_stack(tmp_path / "s.tif", pages)
+    written, problems = predict_files(model, [str(path)], tmp_path / "out", save=("labels", "table"))
+    assert written == [tmp_path / "out" / "s.tif", tmp_path / "out" / "objects.csv"]
+    labels = tifffile.imread(written[0])
+    assert [int(page.max()) for page in labels] == [4, 0, 4, 4, 4, 4, 4, 4, 4, 4, 0, 4]
+    assert [row["page"] for row in rows_of(written[1])[::4]] == [str(page) for page in range(12) if page not in (1, 10)]
     assert len(problems) == 1
-    assert problems[0].startswith(f"{tmp_path / 's.tif'} (pages 1, 10): expected finite pixel values")
+    assert problems[0].startswith(f"{path} (pages 1, 10): expected finite pixel values")
+    assert problems[0].endswith("or leave the image out (such pages are 0 in the labels)")
+
+
+def test_a_stack_without_a_good_page_gives_no_file(model, tmp_path):
+    path = write_stack(tmp_path / "s.tif", np.full((5, 20, 24), np.nan, np.float32))
+    written, problems = predict_files(model, [str(path)], tmp_path / "out", save=("labels", "table"))
+    assert (written, names_in(tmp_path / "out")) == ([], set())
+    assert problems == [
+        f"{path} (pages 0, 1, 2, 3, 4): expected finite pixel values, found 480 NaN or infinite ones; replace them "
+        "(for example with numpy.nan_to_num) or leave the image out"
+    ]
 
 
 def test_a_result_that_cannot_be_written_is_a_problem_and_the_others_are_done(model, tmp_path):
@@ -213,7 +271,7 @@ def test_images_of_any_size_and_number_of_channels(tmp_path, size, channels):
     model, out = small_model("instances", channels=channels), tmp_path / "some" / "where"
     written, problems = predict_files(model, [str(tmp_path / "a.tif")], out, save=EVERYTHING)
     assert problems == []
-    assert [path.name for path in written] == ["a.tif", "a_probabilities.tif", "a_overlay.png", "objects.csv"]
+    assert [path.name for path in written] == ["a_probabilities.tif", "a_overlay.png", "a.tif", "objects.csv"]
     assert tifffile.imread(out / "a.tif").shape == size
 
 
@@ -230,13 +288,41 @@ def test_as_many_pages_as_the_model_has_channels_are_one_image_as_in_training(tm
     assert f"a.tif: its {channels} pages are read as channels" in told[0]
 
 
-def test_other_numbers_of_pages_and_pages_of_colours_are_images(tmp_path):
+def test_other_numbers_of_pages_and_pages_of_colours_are_images_in_one_file(tmp_path):
     five = write_stack(tmp_path / "five.tif", noise(5, 40, 44))
     colours = tmp_path / "colours.tif"
     tifffile.imwrite(colours, noise(3, 40, 44, 3), photometric="rgb")
-    written, problems = predict_files(small_model(channels=3), [str(five), str(colours)], tmp_path / "out")
+    told, out = [], tmp_path / "out"
+    written, problems = predict_files(small_model(channels=3), [str(five), str(colours)], out, say=told.append)
     assert problems == []
-    assert {path.stem for path in written} == {f"five_{i}" for i in range(5)} | {f"colours_{i}" for i in range(3)}
+    assert written == [out / "five.tif", out / "colours.tif"]
+    assert [tifffile.imread(path).shape for path in written] == [(5, 40, 44), (3, 40, 44)]
+    assert told[0] == "five.tif: its 5 pages are predicted one by one; their labels are the pages of one file"
+    assert [line.split(":")[0] for line in told[1:6]] == [f"five_{page}" for page in range(5)]
+
+
+def test_the_labels_of_a_stack_are_those_of_its_pages(tmp_path):
+    model = objects_by_threshold(small_model("instances"))
+    # So many objects on one page that their ids need more than eight bits, and none on another.
+    stack = np.zeros((3, 80, 80), np.uint8)
+    stack[0, 10:20, 10:20] = stack[1, ::4, ::4] = 255
+    model.decision = Decision(min_size=1)
+    path = write_stack(tmp_path / "s.tif", stack)
+    out, everything = tmp_path / "out", ("labels", "probabilities", "overlay", "table")
+    written, problems = predict_files(model, [str(path)], out, save=everything)
+    assert problems == []
+    each = {f"s_{page}_{what}" for page in range(3) for what in ("probabilities.tif", "overlay.png")}
+    assert names_in(out) == {"s.tif", "objects.csv"} | each
+    assert {path.name for path in written} == names_in(out)
+    labels = tifffile.imread(out / "s.tif")
+    assert (labels.dtype, labels.shape) == (np.uint16, (3, 80, 80))
+    for page in range(3):
+        image = stack[page]
+        np.testing.assert_array_equal(labels[page], model.predict(image).labels)
+    assert [int(page.max()) for page in labels] == [1, 400, 0]
+    # Whoever reads the file again takes them for images, not for slices of a volume.
+    assert read_layout(out / "s.tif").axes == "PYX"
+    assert {row["page"] for row in rows_of(out / "objects.csv")} == {"0", "1"}
 
 
 def test_a_model_of_volumes_reads_pages_as_a_volume(tmp_path):
@@ -269,16 +355,95 @@ def test_a_volume_of_one_slice_is_an_image_for_a_model_of_images(model, tmp_path
     assert predict_files(model, [str(tmp_path / "a.tif")], tmp_path / "out") == ([tmp_path / "out" / "a.tif"], [])
 
 
+def test_labels_are_written_as_asked_for(tmp_path):
+    model, out = objects_of_discs(small_model("instances")), tmp_path / "out"
+    path = write_png(tmp_path / "a.png")
+    written, problems = predict_files(model, [str(path)], out, format="png")
+    assert (written, problems) == ([out / "a.png"], [])
+    np.testing.assert_array_equal(np.array(Image.open(out / "a.png")) > 0, disc_image(0)[1] > 0)
+    with pytest.raises(RecipeError, match=r"^expected --format tif, png, nii.gz, found 'jpg'; choose one of these$"):
+        predict_files(model, [str(path)], out, format="jpg")
+
+
+def test_stacks_and_volumes_fit_into_no_png(tmp_path):
+    path = write_stack(tmp_path / "s.tif", noise(5, 20, 24))
+    for model, found in ((small_model(), "5 of them"), (small_model("instances", dims=3), "a volume")):
+        written, problems = predict_files(model, [str(path)], tmp_path / "out", format="png")
+        assert written == []
+        assert problems == [f"{path}: expected one image for labels as PNG, found {found}; choose --format tif"]
+
+
+def test_the_size_of_a_pixel_is_kept(tmp_path):
+    spacing = {"resolution": (4, 4), "resolutionunit": "NONE"}
+    model, out = objects_of_discs(small_model("instances")), tmp_path / "out"
+    metadata = {"axes": "YX", "unit": "um"}
+    tifffile.imwrite(tmp_path / "a.tif", disc_image(0)[0][0], imagej=True, metadata=metadata, **spacing)
+    stack = np.stack([disc_image(i)[0][0] for i in range(5)])
+    tifffile.imwrite(tmp_path / "t.tif", stack, imagej=True, metadata=metadata | {"axes": "TYX"}, **spacing)
+    _, problems = predict_files(model, [str(tmp_path)], out, save=EVERYTHING)
+    assert problems == []
+    for name in ("a.tif", "t.tif", "a_probabilities.tif", "t_3_probabilities.tif"):
+        assert read_spacing(out / name) == Spacing((0.25, 0.25), "um"), name
+    rows = rows_of(out / "objects.csv")
+    assert len(rows) == 4 + 5 * 4
+    for row in rows:
+        assert float(row["area_um2"]) == pytest.approx(int(row["area"]) / 16)
+
+
+def test_a_volume_keeps_the_distance_of_its_slices(tmp_path):
+    model = answering(small_model("instances", dims=3), lambda image: np.stack([image[0] < 9, *[image[0] > 9] * 2]))
+    volume = np.zeros((6, 20, 24), np.uint8)
+    volume[1:4, 3:9, 4:14] = 200
+    spacing = {"resolution": (4, 2), "resolutionunit": "NONE"}
+    metadata = {"axes": "ZYX", "unit": "um", "spacing": 2.0}
+    tifffile.imwrite(tmp_path / "v.tif", volume, imagej=True, metadata=metadata, **spacing)
+    _, problems = predict_files(model, [str(tmp_path / "v.tif")], tmp_path / "out", save=("labels", "table"))
+    assert problems == []
+    assert read_spacing(tmp_path / "out" / "v.tif") == Spacing((2.0, 0.5, 0.25), "um")
+    [row] = rows_of(tmp_path / "out" / "objects.csv")
+    assert (row["volume"], row["volume_um3"]) == ("180", "45.0")
+    assert (row["centroid_z_um"], row["centroid_x_um"]) == ("4.0", "2.125")
+
+
+def test_slices_of_a_volume_that_are_predicted_one_by_one_have_no_depth(tmp_path):
+    model = objects_of_discs(small_model("instances"))
+    stack = np.stack([disc_image(0)[0][0]] * 5)
+    metadata = {"axes": "ZYX", "unit": "um", "spacing": 2.0}
+    resolution = {"resolution": (4, 4), "resolutionunit": "NONE"}
+    tifffile.imwrite(tmp_path / "v.tif", stack, imagej=True, metadata=metadata, **resolution)
+    assert predict_files(model, [str(tmp_path / "v.tif")], tmp_path / "out")[1] == []
+    assert read_spacing(tmp_path / "out" / "v.tif") == Spacing((0.25, 0.25), "um")
+
+
+def test_labels_of_a_nifti_image_keep_its_place_in_space(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    affine = np.array([[-0.5, 0, 0, 10], [0, 0.5, 0, -20], [0, 0, 2, 30], [0, 0, 0, 1.0]])
+    volume = np.zeros((24, 20, 6), np.uint8)
+    volume[4:14, 3:9, 1:4] = 200
+    nibabel.save(nibabel.Nifti1Image(volume, affine), tmp_path / "case.nii.gz")
+    model = answering(small_model("instances", dims=3), lambda image: np.stack([image[0] < 9, *[image[0] > 9] * 2]))
+    out = tmp_path / "out"
+    written, problems = predict_files(model, [str(tmp_path / "case.nii.gz")], out, format="nii.gz")
+    assert (written, problems) == ([out / "case.nii.gz"], [])
+    found = nibabel.load(out / "case.nii.gz")
+    np.testing.assert_allclose(found.affine, affine)
+    np.testing.assert_array_equal(np.asarray(found.dataobj), volume // 200)
+
+
+def test_classes_are_drawn_in_their_colours(tmp_path):
+    model = small_model(colours=((0, 0, 0), (250, 10, 20)))
+    answering(model, lambda image: np.stack([image[0] <= 128, image[0] > 128]))
+    path = write_png(tmp_path / "a.png", np.kron(np.eye(2, dtype=np.uint8) * 255, np.ones((20, 20), np.uint8)))
+    predict_files(model, [str(path)], tmp_path / "out", save=("overlay",))
+    picture = np.array(Image.open(tmp_path / "out" / "a_overlay.png"))
+    assert tuple(picture[0, 19]) == (250, 10, 20)
+    # Ids of objects are no classes.
+    model = objects_by_threshold(small_model("instances", colours=((0, 0, 0), (250, 10, 20))))
+    predict_files(model, [str(path)], tmp_path / "out", save=("overlay",), overwrite=True)
+    assert tuple(np.array(Image.open(tmp_path / "out" / "a_overlay.png"))[0, 19]) != (250, 10, 20)
+
+
 # The table.
-
-
-def objects_of_discs(model):
-    """The model with its answer replaced by the outlines of the discs of seed 0."""
-    mask = disc_image(0)[1]
-    model.maps = MethodType(
-        lambda self, image, **options: np.stack([mask == 0, mask > 0, mask > 0]).astype(np.float32), model
-    )
-    return model
 
 
 def test_grey_and_colour_images_share_a_table(tmp_path):
@@ -292,50 +457,178 @@ def test_grey_and_colour_images_share_a_table(tmp_path):
     assert [row["image"] for row in rows] == ["a_grey"] * 4 + ["b_colour"] * 4
     assert [row["mean_intensity_2"] == "" for row in rows] == [True] * 4 + [False] * 4
     assert sorted(int(row["area"]) for row in rows[:4]) == sorted(np.bincount(mask.ravel())[1:].tolist())
+    assert "page" not in rows[0]
 
 
-def test_the_table_measures_discs(tmp_path):
-    model = objects_of_discs(small_model("instances"))
-    predict_files(model, [str(write_png(tmp_path / "a.png"))], tmp_path / "out", save=("table",))
-    for row in rows_of(tmp_path / "out" / "objects.csv"):
-        diameter = 2 * (int(row["area"]) / np.pi) ** 0.5
-        for name in ("equivalent_diameter", "axis_major_length", "axis_minor_length"):
-            assert float(row[name]) == pytest.approx(diameter, rel=0.03), name
+def test_pieces_of_classes_have_their_names(tmp_path):
+    model = small_model(classes=("background", "cell", "dirt"), encoding=Encoding("semantic", n_classes=3))
+    answering(model, lambda image: np.stack([image[0] == value for value in (0, 100, 200)]))
+    mask = np.zeros((30, 30), np.uint8)
+    mask[2:6, 2:6], mask[2:6, 20:26], mask[20:22, 5:9], mask[22:24, 5:9] = 100, 200, 100, 200
+    told = []
+    path = write_png(tmp_path / "a.png", mask)
+    predict_files(model, [str(path)], tmp_path / "out", save=("labels", "table"), say=told.append)
+    rows = rows_of(tmp_path / "out" / "objects.csv")
+    assert [(row["object"], row["class"], row["area"]) for row in rows] == [
+        ("1", "cell", "16"),
+        ("2", "dirt", "24"),
+        ("3", "cell", "8"),
+        ("4", "dirt", "8"),
+    ]
+    assert told == ["a: background 94%, cell 3%, dirt 4%"]
 
 
-# Scores of masks.
+# A classifier.
 
 
-def masks_in(folder, **masks):
-    """A folder of TIFF masks by name."""
-    folder.mkdir()
-    for name, mask in masks.items():
-        tifffile.imwrite(folder / f"{name}.tif", np.asarray(mask))
-    return folder
+@pytest.fixture
+def classifier():
+    """Says how bright the image is: dark, grey or bright."""
+    model = small_model("classification", classes=("dark", "grey", "bright"))
+    return answering(model, lambda image: np.roll([0.75, 0.125, 0.125], int(image.mean() // 90)))
 
 
-SQUARE = np.kron([[0, 1], [2, 0]], np.ones((8, 8), np.int32)).astype(np.int32)
-
-
-def test_an_estimate_without_a_class_is_named_and_the_others_are_scored(tmp_path):
-    ignored = np.where(np.arange(16) < 2, -1, SQUARE)
-    reference = masks_in(tmp_path / "reference", a=SQUARE, b=SQUARE, c=ignored)
-    estimate = masks_in(tmp_path / "estimate", a=SQUARE, b=ignored, c=np.where(ignored < 0, -1, SQUARE))
-    found = score_files(reference, estimate, classes=True)
-    assert [row["name"] for row in found.rows] == ["a", "c"]
-    assert found.scores["pixel accuracy"] == 1
-    assert found.scores["n_pixels"] == 2 * 256 - 2 * 16
-    assert len(found.problems) == 1
-    assert found.problems[0].startswith(f"{estimate / 'b.tif'}: expected classes from 0 up in an estimate, found -1;")
-
-
-def test_ids_are_not_taken_for_a_thousand_classes(tmp_path):
-    reference = masks_in(tmp_path / "reference", a=SQUARE, b=SQUARE)
-    estimate = masks_in(tmp_path / "estimate", a=SQUARE * 500, b=SQUARE)
-    found = score_files(reference, estimate, classes=True)
-    assert [row["name"] for row in found.rows] == ["b"]
-    assert found.problems == (
-        f"{estimate / 'a.tif'}: expected classes from 0 to 999, found 1000; drop --classes if the values are ids of "
-        "objects",
+def test_a_classifier_gives_one_table(classifier, tmp_path):
+    write_png(tmp_path / "in" / "a.png", np.full((20, 24), 200, np.uint8))
+    write_stack(
+        tmp_path / "in" / "s.tif", np.repeat(np.array([10, 100, 200, 100, 10], np.uint8), 480).reshape(5, 20, 24)
     )
-    assert found.scores["Dice class 2"] == 1
+    (tmp_path / "in" / "b.png").write_bytes(b"")
+    told, out = [], tmp_path / "out"
+    written, problems = predict_files(classifier, [str(tmp_path / "in")], out, say=told.append)
+    assert (written, len(problems)) == ([out / "labels.csv"], 1)
+    rows = rows_of(out / "labels.csv")
+    assert [(row["image"], row["page"], row["class"]) for row in rows] == [
+        ("a", "", "bright"),
+        *(("s", str(page), name) for page, name in enumerate(["dark", "grey", "bright", "grey", "dark"])),
+    ]
+    assert {row["confidence"] for row in rows} == {"0.75"}
+    assert told[0] == "a: bright (75% sure)"
+    assert names_in(out) == {"labels.csv"}
+
+
+def test_a_classifier_gives_the_probability_of_each_class(classifier, tmp_path):
+    path = write_png(tmp_path / "a.png", np.full((20, 24), 100, np.uint8))
+    predict_files(classifier, [str(path)], tmp_path / "out", save=("probabilities",), format="png")
+    [row] = rows_of(tmp_path / "out" / "labels.csv")
+    assert row == {
+        "image": "a",
+        "class": "grey",
+        "confidence": "0.75",
+        "probability dark": "0.125",
+        "probability grey": "0.75",
+        "probability bright": "0.125",
+    }
+    with pytest.raises(
+        RecipeError, match=r"^expected --save labels, probabilities or table for a classifier, found ove"
+    ):
+        predict_files(classifier, [str(path)], tmp_path / "out", save=("overlay",))
+
+
+def test_a_classifier_that_was_interrupted_is_continued(classifier, tmp_path):
+    for index in range(4):
+        write_png(tmp_path / "in" / f"{index}.png", np.full((20, 24), 60 * index, np.uint8))
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(stopping_at(classifier, 3), [str(tmp_path / "in")], tmp_path / "out")
+    del classifier.maps
+    answering(classifier, lambda image: np.array([0.5, 0.25, 0.25]))
+    _, problems = predict_files(classifier, [str(tmp_path / "in")], tmp_path / "out", resume=True)
+    assert problems == []
+    assert [row["confidence"] for row in rows_of(tmp_path / "out" / "labels.csv")] == ["0.75", "0.75", "0.5", "0.5"]
+
+
+# Interrupted and continued.
+
+
+@pytest.fixture
+def five(tmp_path):
+    """A folder of five images."""
+    for index in range(5):
+        write_png(tmp_path / "in" / f"{index}.png", disc_image(index)[0][0])
+    return tmp_path / "in"
+
+
+def test_an_interrupted_prediction_is_continued(five, tmp_path):
+    whole, parts, save = tmp_path / "whole", tmp_path / "parts", ("labels", "overlay", "table")
+    predict_files(objects_by_threshold(small_model("instances")), [str(five)], whole, save=save)
+    stopped = stopping_at(objects_by_threshold(small_model("instances")), 3)
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(stopped, [str(five)], parts, save=save)
+    assert {path.name for path in parts.glob("*.tif")} == {"0.tif", "1.tif", "2.tif"}
+    # What was measured can be used at once.
+    assert rows_of(parts / "objects.csv.part") == [row for row in rows_of(whole / "objects.csv") if row["image"] < "3"]
+    with pytest.raises(
+        DataError, match=r"^expected no table of an interrupted prediction, found .*objects.csv.part; co"
+    ):
+        predict_files(small_model("instances"), [str(five)], parts, save=save)
+
+    model, told = objects_by_threshold(small_model("instances")), []
+    written, problems = predict_files(model, [str(five)], parts, save=save, resume=True, say=told.append)
+    assert problems == []
+    # The last image of the table may have been cut short: it is done again.
+    assert told[:2] == ["0: done before", "1: done before"]
+    assert {path.name for path in written} >= {"3.tif", "4.tif", "4_overlay.png", "objects.csv"}
+    assert names_in(parts) == names_in(whole)
+    for name in names_in(whole):
+        assert (parts / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_images_that_failed_are_done_when_the_rest_is_skipped(five, tmp_path):
+    model, out = objects_by_threshold(small_model("instances")), tmp_path / "out"
+    good = (five / "2.png").read_bytes()
+    (five / "2.png").write_bytes(good[:50])
+    _, problems = predict_files(model, [str(five)], out, save=("labels", "table"))
+    assert len(problems) == 1
+    (five / "2.png").write_bytes(good)
+    told = []
+    written, problems = predict_files(model, [str(five)], out, save=("labels", "table"), resume=True, say=told.append)
+    assert (written, problems) == ([out / "2.tif", out / "objects.csv"], [])
+    assert told[0] == "0: done before"
+    assert sorted({row["image"] for row in rows_of(out / "objects.csv")}) == list("01234")
+    assert len(rows_of(out / "objects.csv")) == len(
+        {(row["image"], row["object"]) for row in rows_of(out / "objects.csv")}
+    )
+
+
+def test_all_done_before_is_no_work_and_no_change(five, tmp_path):
+    model, out = objects_by_threshold(small_model("instances")), tmp_path / "out"
+    predict_files(model, [str(five)], out, save=EVERYTHING)
+    before = {name: (out / name).read_bytes() for name in names_in(out)}
+    assert predict_files(stopping_at(model, 0), [str(five)], out, save=EVERYTHING, resume=True) == ([], [])
+    assert {name: (out / name).read_bytes() for name in names_in(out)} == before
+
+
+def test_results_that_lack_something_asked_for_are_done_again(five, tmp_path):
+    model, out = objects_by_threshold(small_model("instances")), tmp_path / "out"
+    predict_files(model, [str(five / "0.png")], out)
+    told = []
+    predict_files(model, [str(five)], out, save=("labels", "overlay"), resume=True, say=told.append)
+    assert not any("done before" in line for line in told)
+    predict_files(model, [str(five)], out, save=("labels", "table"), resume=True, say=told.append)
+    assert not any("done before" in line for line in told)
+    assert {row["image"] for row in rows_of(out / "objects.csv")} == set("01234")
+
+
+def test_to_replace_and_to_continue_exclude_each_other(model, tmp_path):
+    with pytest.raises(
+        RecipeError, match=r"^expected --overwrite or --resume, found both; resume keeps what is done, ov"
+    ):
+        predict_files(model, ["a.png"], tmp_path / "out", overwrite=True, resume=True)
+
+
+def test_a_stack_does_not_keep_its_maps(tmp_path):
+    """A thousand pages must not need a thousand maps."""
+    model = objects_by_threshold(small_model("instances"))
+    answer, given, alive = model.maps, [], []
+
+    def maps(self, image, **options):
+        found = answer(image)
+        given.append(weakref.ref(found))
+        alive.append(sum(ref() is not None for ref in given))
+        return found
+
+    model.maps = MethodType(maps, model)
+    path = write_stack(tmp_path / "s.tif", noise(9, 20, 24))
+    predict_files(model, [str(path)], tmp_path / "out", save=EVERYTHING)
+    assert len(alive) == 9
+    assert max(alive) <= 2

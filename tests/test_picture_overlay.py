@@ -16,6 +16,7 @@ from ushape.picture.overlay import (
     MISSED,
     error_map,
     errors,
+    hatch,
     label_colours,
     overlay,
     to_display,
@@ -123,6 +124,25 @@ def test_a_label_has_one_colour_and_background_and_ignore_are_black():
     assert (colours[0, :2] == 0).all()
     np.testing.assert_array_equal(colours[0, 2], colours[1, 0])
     np.testing.assert_array_equal(label_colours(np.array([7]))[0], colours[0, 2])
+
+
+def test_chosen_colours_are_taken_as_far_as_they_go():
+    labels = np.array([-1, 0, 1, 2, 3])
+    colours = label_colours(labels, ((9, 9, 9), (1, 2, 3), (4, 5, 6)))
+    assert colours[:4].tolist() == [[0] * 3, [0] * 3, [1, 2, 3], [4, 5, 6]]
+    np.testing.assert_array_equal(colours[4], label_colours(np.array([3]))[0])
+    assert drawn(overlay(BLANK, square(1, 2, 3, 6), colours=((0, 0, 0), (1, 2, 3))), (1, 2, 3)).sum() == 20
+
+
+@pytest.mark.parametrize("grey", [0, 128, 255])
+def test_stripes_are_seen_on_every_ground_and_only_where_asked(grey):
+    where = square(1, 0, 0, 8) > 0
+    picture = np.full((12, 12, 3), grey, np.uint8)
+    striped = hatch(picture, where)
+    assert (striped[~where] == grey).all()
+    assert np.ptp(striped[where].astype(int)) > 40
+    with pytest.raises(DataError, match=re.escape("expected labels of the image's size (12, 12), found (3, 4)")):
+        hatch(picture, np.zeros((3, 4), bool))
 
 
 def test_near_ids_have_far_colours():

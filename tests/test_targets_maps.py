@@ -174,7 +174,7 @@ def test_an_encoding_survives_json(kind):
 
 
 def test_messages_say_what_was_found():
-    with pytest.raises(RecipeError, match=r"^expected an encoding of semantic, ridge, border, distance, found 'edge'"):
+    with pytest.raises(RecipeError, match=r"^expected an encoding of semantic, ridge, border, distance, label, found 'edge'"):
         Encoding("edge")
     with pytest.raises(RecipeError, match=r"^expected the encoding's border_width to be at least 1, found 0"):
         Encoding("border", border_width=0)
@@ -188,3 +188,20 @@ def test_messages_say_what_was_found():
         encode(np.zeros((2, 2)), Encoding("border"))
     with pytest.raises(DataError, match=r"^expected a mask of integers in 2-D or 3-D, found int64 of size \(4,\)"):
         encode(np.zeros(4, np.int64), Encoding("border"))
+
+
+def test_classes_weigh_what_they_are_told_and_ignored_pixels_nothing():
+    maps = encode(drawn("012#"), Encoding("semantic", n_classes=3, class_weights=(0.5, 1, 4)))
+    assert maps.weights.tolist() == [[0.5, 1, 4, 0]]
+    assert maps.classes.tolist() == [[0, 1, 2, -1]]
+
+
+@pytest.mark.parametrize("weights", [(1.0, 2.0), (1.0, 1.0, -1.0)])
+def test_class_weights_are_one_for_each_class_and_not_negative(weights):
+    with pytest.raises(RecipeError, match=r"^expected the encoding's class_weights to be 3 numbers of at least 0, one"):
+        Encoding("semantic", n_classes=3, class_weights=weights)
+
+
+def test_class_weights_survive_json():
+    encoding = Encoding("semantic", n_classes=2, class_weights=(0.5, 2))
+    assert Encoding.from_dict(json.loads(json.dumps(encoding.to_dict()))) == encoding

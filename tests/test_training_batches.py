@@ -75,3 +75,21 @@ def test_every_pixel_of_an_image_can_be_drawn():
 
 def test_a_patch_larger_than_the_image_is_centred():
     assert draw_centre((10, 10), (64, 64), (64, 64), None, np.random.default_rng(0)) == (4.5, 4.5)
+
+
+def test_a_rare_class_is_drawn_as_often_as_a_common_one():
+    mask = np.zeros((64, 64), np.int32)
+    mask[:, 32:] = 1
+    mask[60:, :4] = 2
+    image = np.zeros((1, 64, 64), np.float32)
+    maps = encode(mask, Encoding("semantic", n_classes=3))
+    plain = Augmentation(mirror=False, elastic=0, zoom=1, rotation=0)
+    device = torch.device("cpu")
+    drawn = {}
+    for by_class in (False, True):
+        training = to_training_image(image, maps, 1.0, device, by_class=by_class)
+        assert len(training.foreground) == (2 if by_class else 1)
+        batches = Batches([training], Geometry(2, "same", 1), (8, 8), 8, plain, 0, 1.0)
+        drawn[by_class] = np.mean([bool((member == 2).any()) for k in range(20) for member in batches(k).classes])
+    assert drawn[False] < 0.1
+    assert 0.35 < drawn[True] < 0.65

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from conftest import disc_dataset
-from ushape.data.dataset import Dataset, Sample
+from ushape.data.dataset import Dataset, Sample, Spacing
 from ushape.errors import DataError
 from ushape.training.examples import make_preparation, read_examples, summarise
-from ushape.training.planning import make_plan, plan_recipe
+from ushape.training.planning import class_weights, make_plan, plan_recipe
 
 
 def sample(name, image, mask):
@@ -113,3 +113,54 @@ def test_a_held_out_image_with_other_channels_is_left_out_and_said():
 def test_the_share_held_out_is_the_recipes():
     planned = make_plan(disc_dataset(10), settings=["validation=0.5"])
     assert len(planned.validation) == 5
+
+
+def semantic(*masks, spacings=None):
+    """A data set of three classes with these masks."""
+    spacings = spacings or [None] * len(masks)
+    samples = tuple(
+        Sample(str(i), lambda m=mask: np.zeros((1, *m.shape), np.uint8), lambda m=mask: m, spacing=spacing)
+        for i, (mask, spacing) in enumerate(zip(masks, spacings, strict=True))
+    )
+    return Dataset("three", samples, "semantic", ("background", "cell", "nucleus"))
+
+
+def test_shares_of_classes_are_of_the_labelled_pixels():
+    data = semantic(np.array([[0, 0, 1, -1]]), np.array([[0, 2, 1, -1]]))
+    summary = summarise(data, read_examples(data.samples)[0])
+    assert summary.shares == pytest.approx((3 / 6, 2 / 6, 1 / 6))
+    assert summarise(disc_dataset(2), read_examples(disc_dataset(2).samples)[0]).shares == ()
+
+
+def test_rare_classes_weigh_more_and_the_mean_weight_stays_1():
+    shares = (0.9, 0.09, 0.01)
+    weights = class_weights(shares, 0.5)
+    assert sum(s * w for s, w in zip(shares, weights, strict=True)) == pytest.approx(1, abs=1e-3)
+    assert weights[2] / weights[1] == pytest.approx(3, rel=1e-3)
+    assert class_weights((0.9, 0.05, 0.05), 0.5) == ()
+    assert class_weights((0.99, 0.01, 0.0), 0.5)[2] == 1
+
+
+def test_the_plan_says_which_class_is_rare():
+    masks = [np.zeros((64, 64), np.int32) for _ in range(3)]
+    for mask in masks:
+        mask[:16], mask[30, 30:34] = 1, 2
+    recipe = make_plan(semantic(*masks)).recipe
+    assert recipe.encoding.class_weights[2] > recipe.encoding.class_weights[1] > recipe.encoding.class_weights[0]
+    assert any("; rare ones weigh more (nucleus, 0.10% of the pixels, " in reason for reason in recipe.reasons)
+
+
+def test_the_papers_classes_weigh_the_same_together():
+    masks = [np.zeros((64, 64), np.int32) for _ in range(3)]
+    for mask in masks:
+        mask[:16], mask[32:48] = 1, 2
+    weights = make_plan(semantic(*masks), recipe="paper").recipe.encoding.class_weights
+    assert [w * s for w, s in zip(weights, (0.5, 0.25, 0.25), strict=True)] == pytest.approx([1 / 3] * 3)
+
+
+def test_the_usual_spacing_is_the_middle_one():
+    mask = np.array([[0, 1]])
+    spacings = [Spacing((2, 2)), None, Spacing((0.5, 0.5)), Spacing((1, 1))]
+    data = semantic(mask, mask, mask, mask, spacings=spacings)
+    assert summarise(data, read_examples(data.samples)[0]).spacing == Spacing((1, 1))
+    assert summarise(semantic(mask), read_examples(semantic(mask).samples)[0]).spacing is None

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -29,12 +29,13 @@ from scipy import ndimage
 from ushape.data.dataset import Colour, Dataset, Sample, Task
 from ushape.data.images import is_grey
 from ushape.errors import DataError, ModelFileError, RecipeError, UshapeError
+from ushape.network.classifier import Classifier
 from ushape.network.hardware import best_dtype, choose_device
 from ushape.network.unet import UNet
-from ushape.prediction.engines import TorchEngine
+from ushape.prediction.engines import LabelEngine, TorchEngine
 from ushape.prediction.tiled import ORIENTATIONS, Progress, predict_tiled
 from ushape.preparation import Preparation, has_colours_last, to_channels_first
-from ushape.tally import Evaluation, Tally, score_masks
+from ushape.tally import Evaluation, LabelTally, Tally, score_masks
 from ushape.targets.instances import Decision, maps_to_instances
 from ushape.targets.maps import Encoding
 
@@ -57,6 +58,8 @@ PARTS = ("network", "preparation", "task", "classes", "encoding", "decision", "p
 WORKING_TILE = {2: 800, 3: 132}
 """Side of a tile on the working grid, by number of axes: large, because what a tile reads beyond what it writes is
 computed in vain, and small enough for a few hundred megabytes at 32 channels."""
+IMAGES_AT_ONCE = 256
+"""Images that a classifier is shown together."""
 Image = NDArray[Any]
 Labels = NDArray[np.int32]
 Precision = Literal["auto", "float32"]
@@ -66,8 +69,8 @@ Precision = Literal["auto", "float32"]
 class Prediction:
     """What a model says of one image.
 
-    labels         (*space) int32: the class of each pixel, or for instances the object's id
-    probabilities  (K, *space) float32: the network's maps
+    labels         (*space) int32: the class of each pixel, or for instances the object's id; of a classifier () int32
+    probabilities  (K, *space) float32: the network's maps; of a classifier (K,)
     instances      (*space) int32: objects 1..n; for two classes the connected pieces of the second one, else None
     """
 
@@ -84,7 +87,7 @@ class Model:
     colours  to show the classes in, by their index; empty where nobody chose any
     """
 
-    network: UNet
+    network: UNet | Classifier
     preparation: Preparation
     task: Task
     classes: tuple[str, ...]
@@ -99,17 +102,37 @@ class Model:
     def check(self, symmetries: int) -> None:
         """RecipeError for a device that is not there or a number of symmetries that is not offered."""
         choose_device(self.device)
+        if symmetries != 1 and self.task == "classification":
+            raise RecipeError(
+                f"expected 1 rotation for a classifier, found {symmetries}; a turned image may be of another class"
+            )
         if symmetries not in ORIENTATIONS:
             raise RecipeError(f"expected 1, 2, 4 or 8 rotations, found {symmetries}; choose one of these")
 
-    def engine(self) -> TorchEngine:
-        """What runs the network, on the model's device and in its precision."""
+    def hardware(self) -> tuple[torch.device, torch.dtype]:
+        """Where the network runs, and in which precision."""
         device = choose_device(self.device)
-        dtype = best_dtype(device) if self.precision == "auto" else torch.float32
-        return TorchEngine(self.network, self.encoding.n_class_channels, device, dtype)
+        return device, best_dtype(device) if self.precision == "auto" else torch.float32
+
+    def engine(self) -> TorchEngine:
+        """What runs a segmenter, on the model's device and in its precision."""
+        assert isinstance(self.network, UNet), "a classifier has no maps"
+        return TorchEngine(self.network, self.encoding.n_class_channels, *self.hardware())
+
+    def classify(self, images: Sequence[Image]) -> NDArray[np.float32]:
+        """Probabilities (N, K) of the classes of whole images, each (C, *space)."""
+        assert isinstance(self.network, Classifier), "a segmenter classifies pixels"
+        prepared = [self.preparation(image) for image in images]
+        return LabelEngine(self.network, *self.hardware())(prepared)
 
     def maps(self, image: Image, *, symmetries: int = 1, progress: Progress | None = None) -> NDArray[np.float32]:
-        """The network's maps (K, *space) float32 of an image (C, *space): class probabilities, then the distance."""
+        """The network's maps (K, *space) float32 of an image (C, *space): class probabilities, then the distance.
+
+        Of a classifier (K,).
+        """
+        if self.task == "classification":
+            probabilities: NDArray[np.float32] = self.classify([image])[0]
+            return probabilities
         prepared = self.preparation(image)
         geometry = self.network.geometry
         tile_size = self.tile_size or max(WORKING_TILE[self.preparation.dims] * geometry.scale, geometry.smallest_tile)
@@ -118,6 +141,8 @@ class Model:
 
     def decide(self, maps: NDArray[np.float32]) -> Prediction:
         """Maps (K, *space) -> classes and objects."""
+        if self.task == "classification":
+            return Prediction(np.asarray(maps.argmax(), np.int32), maps, None)
         if self.task == "instances":
             instances = maps_to_instances(maps, self.encoding, self.decision)
             return Prediction(instances, maps, instances)
@@ -157,6 +182,8 @@ class Model:
                 "evaluate on data of the same kind"
             )
         dataset = dataset.with_classes(self.classes)
+        if self.task == "classification":
+            return self.evaluate_labels(dataset, on_image)
         tally = Tally(self.task, self.classes)
         problems = list(dataset.problems)
         for sample in dataset.samples:
@@ -175,6 +202,33 @@ class Model:
             raise DataError(
                 f"{dataset.name}: expected images with a mask to score against, found none that could be used"
                 + (f" ({problems[0]})" if problems else "; add masks")
+            )
+        return tally.evaluation(problems)
+
+    def evaluate_labels(self, dataset: Dataset, on_image: Callable[[Sample, Prediction], None] | None) -> Evaluation:
+        """`evaluate` for classes of whole images."""
+        tally, problems = LabelTally(self.classes), list(dataset.problems)
+        labelled = [sample for sample in dataset.samples if sample.label is not None and sample.scored]
+        for start in range(0, len(labelled), IMAGES_AT_ONCE):
+            samples, images = [], []
+            for sample in labelled[start : start + IMAGES_AT_ONCE]:
+                try:
+                    image = sample.read_image()
+                    self.preparation.with_channels(image)
+                except UshapeError as error:
+                    problems.append(str(error) if sample.where in str(error) else f"{sample.where}: {error}")
+                    continue
+                samples.append(sample)
+                images.append(image)
+            for sample, probabilities in zip(samples, self.classify(images), strict=True):
+                assert sample.label is not None
+                tally.add(sample.name, sample.label, probabilities)
+                if on_image is not None:
+                    on_image(sample, self.decide(probabilities))
+        if not tally.names:
+            raise DataError(
+                f"{dataset.name}: expected images with a class to score against, found none that could be used"
+                + (f" ({problems[0]})" if problems else "; put them into a folder for each class")
             )
         return tally.evaluation(problems)
 
@@ -264,12 +318,15 @@ def load(path: Path | str, *, device: str = "auto") -> Model:
         warnings.simplefilter("ignore")
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     with whole_file(path):
-        network = UNet(**settings["network"])
+        build = Classifier if settings["task"] == "classification" else UNet
+        network = build(**settings["network"])
         network.load_state_dict(tensors)
         preparation = settings["preparation"]
         model = Model(
             network=network.eval(),
-            preparation=Preparation(**preparation | {k: tuple(preparation[k]) for k in ("mean", "std")}),
+            preparation=Preparation(
+                **preparation | {k: tuple(v) for k, v in preparation.items() if isinstance(v, list)}
+            ),
             task=settings["task"],
             classes=tuple(settings["classes"]),
             encoding=Encoding.from_dict(settings["encoding"]),

@@ -62,6 +62,7 @@ class Preparation:
                    `dataset`: by the mean and standard deviation of the training images
     mean, std      of the training images, one per channel, in the file's units
     dims           2 for images, 3 for volumes
+    size           every image is brought to this size first, for classes of whole images; None: images stay as they are
     """
 
     channels: int = 1
@@ -69,6 +70,7 @@ class Preparation:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     dims: int = 2
+    size: tuple[int, ...] | None = None
 
     def __call__(self, image: Image) -> NDArray[np.float32]:
         """(C, *space) of any type -> (channels, *space) float32, normalised.
@@ -82,7 +84,7 @@ class Preparation:
                 f"expected finite pixel values, found {n} NaN or infinite one{'s' * (n > 1)}; replace them (for "
                 "example with numpy.nan_to_num) or leave the image out"
             )
-        image = self.with_channels(image)
+        image = self.resized(self.with_channels(image))
         image = image if image.dtype == np.float64 else image.astype(np.float32)
         axes = tuple(range(1, image.ndim))
         if self.normalisation == "image":
@@ -95,6 +97,16 @@ class Preparation:
         scale = np.where(std > 1e-6 * np.maximum(1e-30, np.abs(mean)), std, np.inf)
         normalised: NDArray[np.float32] = ((image - mean) / scale).astype(np.float32)
         return normalised
+
+    def resized(self, image: Image) -> Image:
+        """The image at the size that the network wants, where it wants one; shrinking averages."""
+        if self.size is None or image.shape[1:] == self.size:
+            return image
+        from skimage.transform import resize
+
+        wanted = (image.shape[0], *self.size)
+        bring: Any = resize  # scikit-image has no types here
+        return np.asarray(bring(image, wanted, order=1, mode="reflect", anti_aliasing=True, preserve_range=True))
 
     def with_channels(self, image: Image) -> Image:
         """The image with the network's number of channels: grey is repeated, grey stored as colour is reduced."""

@@ -24,6 +24,7 @@ from ushape.network.hardware import choose_device, describe_device, set_threads
 from ushape.picture.report import Panel, Report, write_report
 from ushape.training.checkpoint import write_text
 from ushape.training.clock import Clock
+from ushape.training.label_session import LabelSession
 from ushape.training.planning import Planned, make_plan
 from ushape.training.recipe import write_recipe
 from ushape.training.session import Listener, Session, versions
@@ -72,6 +73,8 @@ def score_of(row: dict[str, Any], task: str) -> tuple[str, float]:
 def gallery(planned: Planned, evaluation: Evaluation, labels: dict[str, NDArray[np.int32]]) -> tuple[Panel, ...]:
     """The worst validation images as pictures, worst first."""
     task = planned.summary.task
+    if task == "classification":
+        return ()
     rows = sorted(evaluation.rows, key=lambda row: score_of(row, task)[1])
     examples = {example.sample.name: example for example in planned.validation}
     panels = []
@@ -257,7 +260,8 @@ def train_run(
         listener = Logged(listener, folder / "log.txt")
     for text in (*planned.recipe.reasons, *(f"warning: {problem}" for problem in planned.problems)):
         listener.words(f"  {text}")
-    session = Session(
+    kind = LabelSession if planned.summary.task == "classification" else Session
+    session = kind(
         planned,
         folder,
         clock,

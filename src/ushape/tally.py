@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ushape.data.dataset import Task
+from ushape.scoring.calibration import Calibration, count_calibration
+from ushape.scoring.classes import class_scores, count_labels
 from ushape.scoring.objects import ObjectCounts, count_objects, object_scores
 from ushape.scoring.pixels import confusion_matrix, pixel_scores
 
-__all__ = ["Evaluation", "Tally", "pieces", "score_masks"]
+__all__ = ["Evaluation", "LabelTally", "Tally", "pieces", "score_masks"]
 
 Labels = NDArray[np.int32]
 
@@ -32,6 +34,7 @@ class Evaluation:
     problems   images that could not be scored, one sentence each
     intervals  95 % intervals of the scores by bootstrap over the images; empty with fewer than three
     confusion  (n_classes, n_classes): pixels of each reference class (row) given each class; None for objects
+    calibration  how often the network was right, by how sure it was; None where it was not asked
     """
 
     scores: dict[str, float]
@@ -39,6 +42,7 @@ class Evaluation:
     problems: tuple[str, ...] = ()
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     confusion: NDArray[np.int64] | None = None
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,46 @@ class Tally:
         pixels = [c.pixels for c in self.counts if c.pixels is not None]
         confusion = np.sum(pixels, axis=0) if pixels else None
         return Evaluation(self.scores(), self.rows(), tuple(problems), confusion=confusion)
+
+
+class LabelTally:
+    """The same for classes of whole images."""
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self.classes = tuple(classes)
+        self.names: list[str] = []
+        self.references: list[int] = []
+        self.probabilities: list[NDArray[np.float32]] = []
+
+    def add(self, name: str, reference: int, probabilities: NDArray[np.float32]) -> None:
+        """Count an image of class `reference` that was given these probabilities (K,)."""
+        self.names.append(name)
+        self.references.append(reference)
+        self.probabilities.append(probabilities)
+
+    def rows(self) -> tuple[dict[str, Any], ...]:
+        """The name, the class, the estimated class, how sure it was, and whether it was right, of each image."""
+        return tuple(
+            {
+                "name": name,
+                "class": self.classes[reference],
+                "estimate": self.classes[int(given.argmax())],
+                "confidence": round(float(given.max()), 6),
+                "right": int(given.argmax() == reference),
+            }
+            for name, reference, given in zip(self.names, self.references, self.probabilities, strict=True)
+        )
+
+    def evaluation(self, problems: Sequence[str] = ()) -> Evaluation:
+        """Scores of all images together, and the rows."""
+        references, given = np.array(self.references), np.stack(self.probabilities)
+        confusion = count_labels(references, given.argmax(axis=1), len(self.classes))
+        calibration = count_calibration(given.T, references)
+        scores = class_scores(confusion, self.classes)
+        n_images = scores.pop("n_images")
+        scores["expected calibration error"] = calibration.expected_calibration_error
+        scores |= {"n_images": n_images}
+        return Evaluation(scores, self.rows(), tuple(problems), confusion=confusion, calibration=calibration)
 
 
 def score_masks(

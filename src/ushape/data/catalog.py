@@ -4,36 +4,42 @@ A name, or a name with a part, stands wherever a folder can: `isbi2012`, `dic-he
 A local copy under $USHAPE_DATA is used first, in the layout its official download unpacks to; otherwise the set is
 downloaded once to the user's cache (~/.cache/ushape, or $XDG_CACHE_HOME/ushape) and unpacked there.
 
-No checksum is written here that was not verified against the official file. Where none is, `sha256` is None, the
-download prints what it got, and that is the value to compare or to write down.
+No checksum is written here that was not verified against the official file or published by those who keep it. Where
+none is, it is None, the download prints what it got, and that is the value to compare or to write down.
 
-Parts keep what is not independent apart: the parts of a stack have a gap of two slices between them. The reference
-numbers published for ISBI and the Cell Tracking Challenge belong to hidden test sets; a score on a part held out of
-the training set is not comparable with them.
+The reference numbers published for ISBI and the Cell Tracking Challenge belong to hidden test sets; a score on a part
+held out of the training set is not comparable with them.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import sys
-import zipfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from ushape.data.ctc import Truth, open_ctc
-from ushape.data.dataset import Dataset, Sample, Task
+from ushape.data.dataset import Dataset, Task
+from ushape.data.digits import DIGITS
+from ushape.data.download import Remote, check_file, download_files
 from ushape.data.folder import find_parts, open_folder
-from ushape.data.images import is_grey
-from ushape.data.phantom import phantom_dataset
+from ushape.data.sets import (
+    GARMENTS,
+    PHANTOM_PARTS,
+    read_bowl,
+    read_ctc,
+    read_digits,
+    read_hippocampus,
+    read_idx_set,
+    read_isbi,
+    read_phantom,
+)
+from ushape.data.table import TABLE_SUFFIXES
 from ushape.errors import DataError
 
-__all__ = ["CATALOG", "Entry", "dataset_path", "describe", "names", "open_dataset"]
+__all__ = ["CATALOG", "Entry", "check_copy", "dataset_path", "describe", "names", "open_dataset", "terms"]
 
 
 @dataclass(frozen=True)
@@ -46,8 +52,8 @@ class Entry:
     read     (folder, part or None) -> Dataset; the folder is None for simulated data
     folder   where a local copy lies under $USHAPE_DATA
     marker   a file or folder that shows where the data begin inside the unpacked archive; '' if anywhere
-    url      the official archive; '' for simulated data
-    sha256   of the archive; None where it was not verified
+    files    what is downloaded: archives, which are unpacked, or the files themselves; () where none are needed
+    page     where a person can read about it and get it by hand
     """
 
     name: str
@@ -56,70 +62,43 @@ class Entry:
     read: Callable[[Path | None, str | None], Dataset]
     folder: str = ""
     marker: str = ""
-    url: str = ""
-    sha256: str | None = None
+    files: tuple[Remote, ...] = ()
+    page: str = ""
     licence: str = ""
     citation: str = ""
 
-
-# Slices 22 and 23 lie between the parts and are in neither, because neighbouring slices are nearly the same.
-ISBI_PARTS = {"train": range(22), "test": range(24, 30)}
-
-
-def _read_isbi(folder: Path | None, part: str | None) -> Dataset:
-    assert folder is not None
-    if part == "challenge":
-        return replace(open_folder(folder, split="test"), classes=("membrane", "cell"))
-    dataset = replace(open_folder(folder, split="train"), classes=("membrane", "cell"))
-    if part is None:
-        return dataset
-    kept = ISBI_PARTS[part]
-    finding = f"Slices {kept.start} to {kept.stop - 1} of 30; the parts are two slices apart."
-    chosen = dataset.subset([s for s in dataset.samples if s.position in kept])
-    return replace(chosen, findings=(*dataset.findings, finding))
+    @property
+    def source(self) -> str:
+        """The address of the one file, or what the addresses of all files begin with."""
+        if len(self.files) == 1:
+            return self.files[0].url
+        return self.files[0].url.rpartition("/")[0] + "/" if self.files else ""
 
 
-def _read_ctc(folder: Path | None, part: str | None) -> Dataset:
-    assert folder is not None
-    truth: Truth = "gold" if part is not None and part.endswith("gold") else "gold+silver"
-    sequences = None if part in (None, "gold") else ((part or "")[:2],)
-    return open_ctc(folder, sequences=sequences, truth=truth)
+IDX_FILES = (
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
+)
+# Of the decompressed files, which were compared with the published MD5 sums: of the compressed files, and for the
+# training images of MNIST, of which different compressed ones are about, of the decompressed one.
+MNIST_SHA256 = (
+    "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+)
+FASHION_SHA256 = (
+    "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+)
 
 
-def _is_held_out(sample: Sample) -> bool:
-    """About one image in five, by a hash of its id: the same ones whichever of the images are there."""
-    return hashlib.sha256(sample.name.encode()).digest()[0] % 5 == 0
-
-
-def _is_fluorescence(sample: Sample) -> bool:
-    """Grey on a dark background: at least half of the pixels are in the lower half of the range."""
-    image = sample.read_image()
-    return is_grey(image) and float(np.median(image)) < np.iinfo(image.dtype).max / 2
-
-
-def _read_dsb(folder: Path | None, part: str | None) -> Dataset:
-    assert folder is not None
-    dataset = open_folder(folder)
-    modality, _, side = part.partition("-") if part and part.startswith("fluorescence") else ("", "", part)
-    if side:
-        dataset = dataset.subset([s for s in dataset.samples if _is_held_out(s) == (side == "test")])
-    if modality:
-        # The file does not say how an image was made, so each is looked at; decoding runs on all cores.
-        with ThreadPoolExecutor() as pool:
-            kept = list(pool.map(_is_fluorescence, dataset.samples))
-        dataset = dataset.subset([s for s, keep in zip(dataset.samples, kept, strict=True) if keep])
-    return dataset
-
-
-# (images, seed) of the simulated parts; different seeds share no image.
-PHANTOM_PARTS = {"train": (16, 0), "val": (4, 1), "test": (8, 2)}
-
-
-def _read_phantom(folder: Path | None, part: str | None) -> Dataset:
-    wanted = [part] if part else list(PHANTOM_PARTS)
-    parts = [phantom_dataset(*PHANTOM_PARTS[p]) for p in wanted]
-    samples = tuple(sample for dataset in parts for sample in dataset.samples)
-    return replace(parts[0], samples=samples, findings=tuple(f for dataset in parts for f in dataset.findings))
+def _idx_files(url: str, sha256: tuple[str, ...]) -> tuple[Remote, ...]:
+    return tuple(Remote(url + name, f"sha256:{value}") for name, value in zip(IDX_FILES, sha256, strict=True))
 
 
 CTC_TERMS = "cite the challenge; do not redistribute"
@@ -134,17 +113,17 @@ CATALOG: dict[str, Entry] = {
             name="phantom",
             title="simulated cells under differential interference contrast with exact instances; needs no download",
             parts=tuple(PHANTOM_PARTS),
-            read=_read_phantom,
+            read=read_phantom,
             licence="no rights claimed",
         ),
         Entry(
             name="isbi2012",
             title="membranes in an electron microscopy stack of a fly's nerve cord, 30 slices of 512 x 512",
             parts=("train", "test", "challenge"),
-            read=_read_isbi,
+            read=read_isbi,
             folder="isbi2012",
             marker="train-volume.tif",
-            url="https://downloads.imagej.net/ISBI-2012-challenge.zip",
+            files=(Remote("https://downloads.imagej.net/ISBI-2012-challenge.zip"),),
             licence="non-commercial research; cite",
             citation="Cardona et al., PLoS Biology 8 (2010) e1000502; "
             "Arganda-Carreras et al., Frontiers in Neuroanatomy 9 (2015) 142",
@@ -153,10 +132,10 @@ CATALOG: dict[str, Entry] = {
             name="dic-hela",
             title="HeLa cells under differential interference contrast, two sequences of 512 x 512",
             parts=CTC_PARTS,
-            read=_read_ctc,
+            read=read_ctc,
             folder="ctc/DIC-C2DH-HeLa",
             marker="01_GT",
-            url=CTC_URL + "DIC-C2DH-HeLa.zip",
+            files=(Remote(CTC_URL + "DIC-C2DH-HeLa.zip"),),
             licence=CTC_TERMS,
             citation=CTC_CITATION,
         ),
@@ -164,10 +143,10 @@ CATALOG: dict[str, Entry] = {
             name="phc-u373",
             title="glioblastoma cells under phase contrast, two sequences of 520 x 696",
             parts=CTC_PARTS,
-            read=_read_ctc,
+            read=read_ctc,
             folder="ctc/PhC-C2DH-U373",
             marker="01_GT",
-            url=CTC_URL + "PhC-C2DH-U373.zip",
+            files=(Remote(CTC_URL + "PhC-C2DH-U373.zip"),),
             licence=CTC_TERMS,
             citation=CTC_CITATION,
         ),
@@ -175,11 +154,61 @@ CATALOG: dict[str, Entry] = {
             name="dsb2018",
             title="nuclei in many kinds of images, Data Science Bowl 2018 (BBBC038, stage 1 training)",
             parts=("train", "test", "fluorescence", "fluorescence-train", "fluorescence-test"),
-            read=_read_dsb,
+            read=read_bowl,
             folder="dsb2018/stage1_train",
-            url="https://data.broadinstitute.org/bbbc/BBBC038/stage1_train.zip",
+            files=(Remote("https://data.broadinstitute.org/bbbc/BBBC038/stage1_train.zip"),),
             licence="CC0",
             citation="Caicedo et al., Nature Methods 16 (2019) 1247; Ljosa et al., Nature Methods 9 (2012) 637",
+        ),
+        Entry(
+            name="hippocampus",
+            title="anterior and posterior hippocampus in magnetic resonance volumes, about 35 x 50 x 35 voxels",
+            parts=("train", "test"),
+            read=read_hippocampus,
+            folder="hippocampus",
+            marker="labelsTr",
+            files=(
+                Remote(
+                    "https://msd-for-monai.s3-us-west-2.amazonaws.com/Task04_Hippocampus.tar",
+                    "md5:9d24dba78a72977dbd1d2e110310f31b",  # as published by MONAI, whose copy of the set this is
+                ),
+            ),
+            page="http://medicaldecathlon.com (Task 04)",
+            licence="CC BY-SA 4.0",
+            citation="Antonelli et al., Nature Communications 13 (2022) 4128; Simpson et al., arXiv 1902.09063 (2019)",
+        ),
+        Entry(
+            name="mnist",
+            title="handwritten digits, 60,000 to train and 10,000 to test, grey images of 28 x 28 with a label each",
+            parts=("train", "test"),
+            read=partial(read_idx_set, classes=DIGITS),
+            folder="mnist",
+            marker="train-images-idx3-ubyte*",
+            files=_idx_files("https://ossci-datasets.s3.amazonaws.com/mnist/", MNIST_SHA256),
+            page="http://yann.lecun.com/exdb/mnist",
+            licence="CC BY-SA 3.0",
+            citation="LeCun, Bottou, Bengio and Haffner, Proceedings of the IEEE 86 (1998) 2278",
+        ),
+        Entry(
+            name="fashion-mnist",
+            title="garments of ten kinds, 60,000 to train and 10,000 to test, grey images of 28 x 28 with a label each",
+            parts=("train", "test"),
+            read=partial(read_idx_set, classes=GARMENTS),
+            folder="fashion-mnist",
+            marker="train-images-idx3-ubyte*",
+            files=_idx_files("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/", FASHION_SHA256),
+            page="https://github.com/zalandoresearch/fashion-mnist",
+            licence="MIT",
+            citation="Xiao, Rasul and Vollgraf, arXiv 1708.07747 (2017)",
+        ),
+        Entry(
+            name="digits",
+            title="handwritten digits that come with scikit-learn, 1797 grey images of 8 x 8; needs no download",
+            parts=("train", "test"),
+            read=read_digits,
+            page="https://archive.ics.uci.edu/dataset/80",
+            licence="CC BY 4.0",
+            citation="Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI (1998)",
         ),
     )
 }
@@ -196,6 +225,13 @@ def _entry(name: str) -> Entry:
     return CATALOG[name]
 
 
+def terms(name: str) -> str:
+    """Under which terms a dataset may be used and what to cite, in one or two lines; DataError for an unknown name."""
+    entry = _entry(name.partition(":")[0])
+    lines = [f"  terms     {entry.licence}"]
+    return "\n".join([*lines, f"  cite      {entry.citation}"] if entry.citation else lines)
+
+
 def describe(name: str) -> str:
     """A dataset in a few lines: what it is, its parts, source, terms and citation; DataError for an unknown name.
 
@@ -204,10 +240,9 @@ def describe(name: str) -> str:
     entry = _entry(name.partition(":")[0])
     parts = ", ".join(f"{entry.name}:{part}" for part in entry.parts)
     lines = [f"{entry.name}: {entry.title}", f"  parts     {parts}"]
-    lines += [f"  source    {entry.url}"] if entry.url else []
-    lines += [f"  terms     {entry.licence}"]
-    lines += [f"  cite      {entry.citation}"] if entry.citation else []
-    return "\n".join(lines)
+    lines += [f"  source    {entry.source}"] if entry.files else []
+    lines += [f"  page      {entry.page}"] if entry.page else []
+    return "\n".join([*lines, terms(name)])
 
 
 def _cache() -> Path:
@@ -229,86 +264,68 @@ def _begin_of_data(folder: Path, marker: str) -> Path | None:
     return found[0].parent if found else None
 
 
-class _Bar:
-    """A progress bar on standard error with the four things that pooch asks of one."""
-
-    def __init__(self, title: str) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-        self.total = 0
-        self._progress = Progress(*columns, console=Console(stderr=True))
-        self._task = self._progress.add_task(title, total=None)
-        self._progress.start()
-
-    def update(self, n_bytes: int) -> None:
-        self._progress.update(self._task, total=self.total or None, advance=n_bytes)
-
-    def reset(self) -> None:
-        self._progress.reset(self._task)
-
-    def close(self) -> None:
-        self._progress.stop()
+def _local_copy(entry: Entry) -> Path | None:
+    """Where the data begin, under $USHAPE_DATA or else in the cache; None when they are in neither."""
+    places = [Path(os.environ["USHAPE_DATA"]) / entry.folder] if os.environ.get("USHAPE_DATA") else []
+    found = (_begin_of_data(place, entry.marker) for place in (*places, _cache() / entry.name))
+    return next((place for place in found if place is not None), None)
 
 
 def _download(entry: Entry) -> Path:
-    """Fetch and unpack an archive into the cache; it appears there only when it is complete."""
-    import pooch
-
-    cache = _cache()
-    archive, target = cache / Path(entry.url).name, cache / entry.name
-    unpacked = cache / f".{entry.name}.{os.getpid()}.part"
-    bar = _Bar(f"downloading {entry.name}")
+    """Fetch a dataset into the cache, with its terms and citation told before and after."""
+    target = _cache() / entry.name
+    # What is there has no data in it, or it would have been found.
+    shutil.rmtree(target, ignore_errors=True)
+    print(describe(entry.name), file=sys.stderr)
     try:
-        pooch.get_logger().setLevel("ERROR")
-        pooch.retrieve(entry.url, entry.sha256, archive.name, cache, downloader=pooch.HTTPDownloader(progressbar=bar))
-        if entry.sha256 is None:
-            print(f"{archive}: sha256 {pooch.file_hash(str(archive))} (no verified value to compare)", file=sys.stderr)
-        _unpack(archive, unpacked)
-        shutil.rmtree(target, ignore_errors=True)
-        unpacked.rename(target)
-        archive.unlink()
-    except Exception as error:  # network, disk and zip errors alike mean that the data did not arrive
-        raise DataError(
-            f"{entry.url}: expected to download and unpack {entry.name} to {target}, but it failed ({error}); "
-            f"try again, or put a copy under $USHAPE_DATA/{entry.folder}"
-        ) from error
-    finally:
-        bar.close()
-    return target
-
-
-def _unpack(archive: Path, folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    with zipfile.ZipFile(archive) as file:
-        file.extractall(folder)
+        download_files(entry.files, target)
+    except DataError as error:
+        raise DataError(f"{error}, or put a copy under $USHAPE_DATA/{entry.folder}") from error
+    found = _begin_of_data(target, entry.marker)
+    if found is None:
+        raise DataError(f"{entry.source}: expected files with {entry.marker}, found none of them; please report this")
+    print(f"{entry.name} is kept in {found}", terms(entry.name), sep="\n", file=sys.stderr)
+    return found
 
 
 def dataset_path(name: str, *, download: bool = True) -> Path:
     """Where a dataset lies: under $USHAPE_DATA, else in the cache, where it is downloaded to if need be.
 
     All parts of a dataset lie together, so that a part behind a colon changes nothing.
-    DataError for an unknown name, for simulated data, for a failed download, and when it is not there and
+    DataError for an unknown name, for data without files, for a failed download, and when it is not there and
     `download` is False.
     """
     entry = _entry(name.partition(":")[0])
-    if not entry.url:
-        raise DataError(f"{entry.name}: expected a dataset with files, found a simulated one; open it by its name")
-    places = [Path(os.environ["USHAPE_DATA"]) / entry.folder] if os.environ.get("USHAPE_DATA") else []
-    for place in (*places, _cache() / entry.name):
-        found = _begin_of_data(place, entry.marker)
-        if found is not None:
-            return found
-    if not download:
+    if not entry.files:
+        raise DataError(
+            f"{entry.name}: expected a dataset that is downloaded, found one that needs no files; open it by its name"
+        )
+    found = _local_copy(entry)
+    if found is None and not download:
         raise DataError(
             f"{entry.name}: expected a copy under $USHAPE_DATA/{entry.folder} or in {_cache() / entry.name}, "
             f"found none; run: ushape datasets get {entry.name}"
         )
-    found = _begin_of_data(_download(entry), entry.marker)
-    if found is None:
-        raise DataError(f"{entry.url}: expected an archive with {entry.marker}, found none in it; please report this")
-    return found
+    return found or _download(entry)
+
+
+def check_copy(name: str) -> str:
+    """What a look at the files on this machine says, in one sentence: whether they are the published ones.
+
+    DataError when a file is another than the published one, and when there is no copy.
+    """
+    entry = _entry(name.partition(":")[0])
+    folder = dataset_path(entry.name, download=False)
+    checked = 0
+    for remote in entry.files:
+        copies = [folder / remote.name, folder / remote.name.removesuffix(".gz")]
+        path = next((p for p in copies if p.is_file()), None)
+        if path is not None and remote.checksum is not None:
+            check_file(path, remote.checksum)
+            checked += 1
+    if not checked:
+        return f"{entry.name}: the copy in {folder} is unpacked, and no published checksum tells about single files."
+    return f"{entry.name}: {checked} of {len(entry.files)} files in {folder} have the published content."
 
 
 def _open_named(entry: Entry, part: str | None) -> Dataset:
@@ -316,15 +333,20 @@ def _open_named(entry: Entry, part: str | None) -> Dataset:
         raise DataError(
             f"{entry.name}:{part}: expected one of the parts {', '.join(entry.parts)}, found '{part}'; name one of them"
         )
-    folder = dataset_path(entry.name) if entry.url else None
+    folder = dataset_path(entry.name) if entry.files else None
     dataset = entry.read(folder, part)
     return replace(dataset, name=entry.name if part is None else f"{entry.name}:{part}")
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether it is a folder, or a table of files, which is opened like one."""
+    return path.is_dir() or (path.is_file() and path.suffix.lower() in TABLE_SUFFIXES)
 
 
 def _is_part_of_folder(data: str) -> bool:
     """True for 'folder:part' of a folder that exists and has this part."""
     folder, colon, part = data.rpartition(":")
-    return bool(colon) and Path(folder).is_dir() and part in find_parts(Path(folder))
+    return bool(colon) and _is_folder(Path(folder)) and part in find_parts(Path(folder))
 
 
 def _open(data: str | Path, task: Task | None) -> Dataset:
@@ -333,13 +355,16 @@ def _open(data: str | Path, task: Task | None) -> Dataset:
     name, colon, part = data.partition(":")
     if name in CATALOG:
         return _open_named(CATALOG[name], part if colon else None)
-    if Path(data).is_dir():
+    if _is_folder(Path(data)):
         return open_folder(Path(data), task=task)
     if _is_part_of_folder(data):
         folder, _, part = data.rpartition(":")
         return open_folder(Path(folder), split=part, task=task)
     if Path(data).exists():
-        raise DataError(f"{data}: expected a folder of images or a dataset's name, found a file; name its folder")
+        raise DataError(
+            f"{data}: expected a folder of images, a table of files or a dataset's name, found another file; "
+            "name its folder"
+        )
     raise DataError(
         f"{data}: expected a folder, or one of the datasets {', '.join(CATALOG)}, found neither; check the spelling"
     )
@@ -349,15 +374,16 @@ def open_dataset(data: str | Path, *, task: Task | None = None) -> Dataset:
     """A dataset by the name in the catalog, or from a folder; a part of either as 'name:part'.
 
     A catalog name wins over a folder of the same name, so that a name means the same everywhere; write './name' (or
-    pass a Path) for the folder. Everything else is a folder, in any layout that `open_folder` reads.
+    pass a Path) for the folder. Everything else is a folder or a table, in any layout that `open_folder` reads.
 
-    task  "semantic" or "instances": what the masks of a folder are to be read as, instead of what they look like
+    task  what a folder is to be read as, instead of what it looks like
 
     DataError for a name that is neither, for whatever cannot be read, and for data that cannot be read as the task.
     """
     dataset = _open(data, task)
     if task not in (None, dataset.task):
+        found = "labels" if dataset.task == "classification" else "masks"
         raise DataError(
-            f"{data}: expected data for {task}, found masks that are always read for {dataset.task}; name other data"
+            f"{data}: expected data for {task}, found {found} that are always read for {dataset.task}; name other data"
         )
     return dataset

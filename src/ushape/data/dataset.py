@@ -175,11 +175,15 @@ class Dataset:
     def fingerprint(self) -> str:
         """A short hash of task, names, files' sizes and annotation: the same data gives the same one."""
         digest = hashlib.sha256(f"{self.task}|{self.classes}".encode())
+        sizes: dict[Path, int] = {}
         for sample in self.samples:
             annotation = f"{sample.mask is not None}|{sample.scored}|{sample.complete}|{sample.emphasis}|{sample.label}"
             digest.update(f"|{sample.name}|{sample.group}|{sample.position}|{annotation}".encode())
             for path in sample.files:
-                digest.update(f"|{path.name}|{path.stat().st_size if path.exists() else 0}".encode())
+                # Thousands of samples may lie in one file.
+                if path not in sizes:
+                    sizes[path] = path.stat().st_size if path.exists() else 0
+                digest.update(f"|{path.name}|{sizes[path]}".encode())
         return digest.hexdigest()[:16]
 
 

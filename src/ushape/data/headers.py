@@ -1,13 +1,17 @@
-"""What an image file says about itself before its pixels are read: how many pages of which size, along which axes.
+"""What an image file says about itself before its pixels are read: its kind, how many pages of which size, its axes.
+
+The kind of a file is told by its first bytes, because names lie: a JPEG may be called .png.
 
 Axis letters: X, Y, Z space; C channels (S, samples, is read as C); every other letter of a file is read as P, pages.
 Where the file says nothing: two dimensions are Y, X; a last dimension of 3 or 4 smaller than the others is colour;
-any other third dimension in front counts pages.
+any other third dimension in front counts pages. The dimensions of a NIfTI file are told slowest first, as (z, y, x),
+a fourth one in front of them; where it has more entries than an image has channels, it counts pages.
 
 Reading a header also proves cheaply that the file was not cut short: a PNG and a JPEG carry an end marker, a TIFF's
-chain of pages and its strips must lie inside the file. Whatever goes wrong is one DataError that names the file.
+chain of pages and its strips must lie inside the file, and a NIfTI file must hold as many bytes as its header says.
+Whatever goes wrong is one DataError that names the file.
 
-References: TIFF 6.0; BigTIFF; OME-TIFF axes as told by tifffile; PNG (ISO/IEC 15948); EXIF 2.3.
+References: TIFF 6.0; BigTIFF; OME-TIFF axes as told by tifffile; PNG (ISO/IEC 15948); EXIF 2.3; NIfTI-1.1.
 """
 
 from __future__ import annotations
@@ -18,36 +22,69 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import tifffile
 from PIL import Image
 
+from ushape.data.nifti import nifti_axes
 from ushape.errors import DataError
 
 __all__ = [
     "JPEG_SUFFIXES",
     "SUFFIXES",
-    "TIFF_SUFFIXES",
+    "Kind",
     "Layout",
+    "file_kind",
     "is_image_file",
     "is_list_of_pages",
     "n_pages",
+    "open_picture",
+    "open_tiff",
     "read_layout",
     "reading",
+    "stem_of",
+    "suffix_of",
 ]
 
-TIFF_SUFFIXES = (".tif", ".tiff")
+Kind = Literal["tiff", "png", "jpeg", "picture", "npy", "nifti"]
+"""How a file is read; "picture" is everything else that Pillow knows."""
+
+NIFTI_GZ = ".nii.gz"
+KINDS: dict[str, Kind] = {
+    ".tif": "tiff",
+    ".tiff": "tiff",
+    ".png": "picture",
+    ".jpg": "picture",
+    ".jpeg": "picture",
+    ".bmp": "picture",
+    ".gif": "picture",
+    ".npy": "npy",
+    ".nii": "nifti",
+    NIFTI_GZ: "nifti",
+}
+SUFFIXES = tuple(KINDS)
 JPEG_SUFFIXES = (".jpg", ".jpeg")
-PILLOW_SUFFIXES = (".png", *JPEG_SUFFIXES, ".bmp", ".gif")
-SUFFIXES = (*TIFF_SUFFIXES, *PILLOW_SUFFIXES, ".npy")
+MAGIC: dict[bytes, Kind] = {
+    b"II*\0": "tiff",
+    b"MM\0*": "tiff",
+    b"II+\0": "tiff",
+    b"MM\0+": "tiff",
+    b"\x89PNG\r\n\x1a\n": "png",
+    b"\xff\xd8\xff": "jpeg",
+    b"GIF8": "picture",
+    b"BM": "picture",
+    b"\x93NUMPY": "npy",
+}
 
 # ImageJ shows at most 7 channels, and stacks are often saved as "channels": more than 7 of them are pages.
-IMAGEJ_MAX_CHANNELS = 7
+MAX_CHANNELS = 7
 # TIFF tag 338 (ExtraSamples): 1 is associated, 2 unassociated alpha.
 ALPHA_SAMPLES = (1, 2)
 BIGTIFF_VERSION = 43
+PNG_GREY_ALPHA = 4
+END_MARKERS: dict[Kind, bytes] = {"png": b"IEND", "jpeg": b"\xff\xd9"}
 # EXIF orientations that swap height and width.
 TURNED_ORIENTATIONS = (5, 6, 7, 8)
 EXIF_ORIENTATION = 0x0112
@@ -78,17 +115,38 @@ class Layout:
         return self.length("Y"), self.length("X")
 
 
+def suffix_of(path: Path) -> str:
+    """The end of a name that tells its format, in small letters; ".nii.gz" counts as one."""
+    name = Path(path).name.lower()
+    return NIFTI_GZ if name.endswith(NIFTI_GZ) and name != NIFTI_GZ else Path(name).suffix
+
+
+def stem_of(path: Path) -> str:
+    """The name without `suffix_of`, and without the ".ome" of an OME-TIFF: what images and masks are paired by."""
+    name, suffix = Path(path).name, suffix_of(path)
+    stem = name[: len(name) - len(suffix)]
+    return stem[:-4] if KINDS.get(suffix) == "tiff" and stem.lower().endswith(".ome") and len(stem) > 4 else stem
+
+
 def is_image_file(path: Path) -> bool:
     """True for a visible file with a suffix that can be read."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    return suffix_of(path) in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def file_kind(path: Path) -> Kind:
+    """How an existing image file is to be read: by its first bytes, or by its name where they say nothing."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    return next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), KINDS[suffix_of(path)])
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Turn whatever a decoder raises into one DataError that names the file."""
-    if path.suffix.lower() not in SUFFIXES:
+    suffix = suffix_of(path)
+    if suffix not in SUFFIXES:
         raise DataError(
-            f"{path}: expected an image file ({', '.join(SUFFIXES)}), found '{path.suffix}'; convert it to TIFF or PNG"
+            f"{path}: expected an image file ({', '.join(SUFFIXES)}), found '{suffix}'; convert it to TIFF or PNG"
         )
     if not path.is_file():
         raise DataError(f"{path}: expected an image file, found none; check the path")
@@ -99,7 +157,7 @@ def reading(path: Path) -> Iterator[None]:
     except Exception as error:  # Decoders of damaged files raise anything, from KeyError to zlib.error.
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
-            f"{path}: expected a readable {path.suffix.lower()} file, found one that is damaged or cut short "
+            f"{path}: expected a readable {suffix} file, found one that is damaged or cut short "
             f"({reason[:120]}); save it again or leave it out"
         ) from error
 
@@ -165,6 +223,23 @@ def _check_axes(shape: Shape, axes: str, path: Path) -> str:
     return letters
 
 
+@contextmanager
+def open_tiff(path: Path) -> Iterator[tifffile.TiffFile]:
+    """A TIFF; one whose OME-XML makes no sense as if it had none, because its pixels are sound."""
+    with tifffile.TiffFile(path) as tiff:
+        try:
+            senseless = tiff.is_ome and not tiff.series
+        except Exception:
+            if not tiff.is_ome:
+                raise
+            senseless = True
+        if not senseless:
+            yield tiff
+            return
+    with tifffile.TiffFile(path, is_ome=False) as tiff:
+        yield tiff
+
+
 def is_list_of_pages(tiff: tifffile.TiffFile) -> bool:
     """True when the pages were written one by one and tifffile calls each of them a series."""
     return len(tiff.series) > 1 and all(
@@ -184,21 +259,39 @@ def _tiff_layout(tiff: tifffile.TiffFile, path: Path, axes: str | None) -> Layou
         return Layout(shape, _check_axes(shape, axes, path))
     if set(letters) - set("YX") <= set("QI"):
         return Layout(shape, _guess_axes(shape, path))
-    if tiff.is_imagej and "C" in letters and shape[letters.index("C")] > IMAGEJ_MAX_CHANNELS:
+    if tiff.is_imagej and "C" in letters and shape[letters.index("C")] > MAX_CHANNELS:
         letters = letters.replace("C", "P")
     if "C" in letters and "S" in letters:  # several colour images: the samples are the channels
         letters = letters.replace("C", "P")
     return Layout(shape, _check_axes(shape, letters, path), alpha)
 
 
-def _pillow_layout(path: Path, axes: str | None) -> Layout:
-    if path.suffix.lower() == ".png":
-        _require_end(path, b"IEND")
-    if path.suffix.lower() in JPEG_SUFFIXES:
-        _require_end(path, b"\xff\xd9")
-    with Image.open(path) as picture:
+@contextmanager
+def open_picture(source: Path | BinaryIO) -> Iterator[Image.Image]:
+    """A picture that Pillow reads, of any size: its guard against huge ones would refuse a slide scanner's."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        picture = Image.open(source)
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+    with picture:
+        yield picture
+
+
+def _png_colour(path: Path) -> int:
+    """The colour type in a PNG's header: byte 25, behind the signature, the size and the depth."""
+    with path.open("rb") as file:
+        return file.read(26)[25]
+
+
+def _pillow_layout(path: Path, kind: Kind, axes: str | None) -> Layout:
+    if kind in END_MARKERS:
+        _require_end(path, END_MARKERS[kind])
+    with open_picture(path) as picture:
         width, height = picture.size
         grey = picture.mode in ("1", "L", "LA", "La", "F") or picture.mode.startswith("I")
+        if kind == "png" and _png_colour(path) == PNG_GREY_ALPHA:  # with 16 bits Pillow makes colours of it
+            grey = True
         # Asking a PNG for EXIF that its header does not show would decode the whole picture.
         if "exif" in picture.info and picture.getexif().get(EXIF_ORIENTATION, 1) in TURNED_ORIENTATIONS:
             width, height = height, width
@@ -214,13 +307,22 @@ def _npy_layout(path: Path, axes: str | None) -> Layout:
     return Layout(shape, letters, alpha=letters == "YXC" and shape[2] == 4)
 
 
+def _nifti_layout(path: Path, axes: str | None) -> Layout:
+    shape, letters = nifti_axes(path)
+    if letters.startswith("C") and shape[0] > MAX_CHANNELS:
+        letters = letters.replace("C", "P")
+    return Layout(shape, _check_axes(shape, axes or letters, path))
+
+
 def _layout(path: Path, axes: str | None) -> Layout:
-    suffix = path.suffix.lower()
-    if suffix in TIFF_SUFFIXES:
+    kind = file_kind(path)
+    if kind == "tiff":
         _require_pages(path)
-        with tifffile.TiffFile(path) as tiff:
+        with open_tiff(path) as tiff:
             return _tiff_layout(tiff, path, axes)
-    return _npy_layout(path, axes) if suffix == ".npy" else _pillow_layout(path, axes)
+    if kind == "npy":
+        return _npy_layout(path, axes)
+    return _nifti_layout(path, axes) if kind == "nifti" else _pillow_layout(path, kind, axes)
 
 
 def read_layout(path: Path, *, axes: str | None = None) -> Layout:

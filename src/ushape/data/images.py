@@ -1,39 +1,48 @@
-"""Image files become arrays, and arrays become image files.
+"""Image files become arrays.
 
 An image is read as (C, *space) in the type the file has (bool becomes uint8), a mask as (*space) int32. Which
 dimension is what comes from the file where it says so, otherwise from the rules in `headers`. A page of a file that
 says nothing has to be named, because pages may be slices, time points or channels.
 
-Alpha is never a colour and is dropped. A file that cannot be read raises one DataError that names it. Files are
-written under a temporary name and renamed when they are complete.
+Alpha is never a colour and is dropped. Values are given as they stand in the file, also where a TIFF calls 0 white:
+ImageJ saves masks of 255 with an inverted display that way, and tifffile masks of one bit, and in both the objects are
+the large numbers. A NIfTI file's own scaling is applied.
+
+A file that cannot be read raises one DataError that names it. Only the wanted page of a TIFF or NIfTI file is read,
+and a .npy file is mapped into memory, read-only, as a .nii file may be. The way back, arrays to files, is in `writing`.
 """
 
 from __future__ import annotations
 
 import io
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import imagecodecs
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ImageOps
 
 from ushape.data.headers import (
-    JPEG_SUFFIXES,
     SUFFIXES,
-    TIFF_SUFFIXES,
+    Kind,
     Layout,
+    file_kind,
     is_image_file,
     is_list_of_pages,
     n_pages,
+    open_picture,
+    open_tiff,
     read_layout,
     reading,
+    stem_of,
+    suffix_of,
 )
+from ushape.data.nifti import Index, read_nifti
+from ushape.data.spacing import read_spacing
+from ushape.data.writing import write_image, write_labels
 from ushape.errors import DataError
 
 __all__ = [
@@ -45,11 +54,17 @@ __all__ = [
     "read_image",
     "read_layout",
     "read_mask",
+    "read_spacing",
+    "stem_of",
+    "suffix_of",
     "write_image",
     "write_labels",
 ]
 
 AnyArray = NDArray[Any]
+
+# What is read of a TIFF at a time, in bytes, so that reading takes little more memory than the array.
+BAND = 16 * 2**20
 
 
 def is_grey(image: AnyArray) -> bool:
@@ -57,20 +72,60 @@ def is_grey(image: AnyArray) -> bool:
     return image.shape[0] == 1 or bool((image[1:] == image[:1]).all())
 
 
-def _tiff_array(path: Path, layout: Layout, page: int | None) -> tuple[AnyArray, str]:
-    """The array and its axes; only the wanted page is read where the file keeps pages apart."""
-    with tifffile.TiffFile(path) as tiff:
-        series = tiff.series[0]
-        if is_list_of_pages(tiff):
-            if page is not None:
-                return tiff.series[page].asarray(), layout.axes[1:]
-            return np.stack([each.asarray() for each in tiff.series]), layout.axes
-        separate = layout.axes[0] in "PZ" and layout.axes[1:] in ("YX", "YXC", "CYX")
-        if page is not None and separate and len(series.pages) == layout.shape[0]:
-            plane = series.pages[page]
-            if plane is not None:
-                return plane.asarray(), layout.axes[1:]
-        return series.asarray(), layout.axes
+def _by_pages(series: tifffile.TiffPageSeries, index: Index) -> AnyArray:
+    """The part of a series at `index`; only the pages it lies on are read, where the file keeps pages apart."""
+    shape, page_shape = series.shape, series.keyframe.shape
+    n_front = len(shape) - len(page_shape)
+    apart = n_front > 0 and shape[n_front:] == page_shape and math.prod(shape[:n_front]) == len(series.pages)
+    numbers = np.arange(len(series.pages)).reshape(shape[:n_front])[index[:n_front]] if apart else np.zeros(0, int)
+    pages = [series.pages[int(number)] for number in np.ravel(numbers)]
+    planes = [page.asarray(buffersize=BAND) for page in pages if page is not None]
+    if not pages or len(planes) < len(pages):
+        return np.asarray(series.asarray(buffersize=BAND)[index])
+    together = planes[0] if len(planes) == 1 else np.stack(planes)
+    inside = (slice(None),) * np.ndim(numbers) + index[n_front:]
+    return np.asarray(together.reshape(*np.shape(numbers), *page_shape)[inside])
+
+
+def _mapped(path: Path, series: tifffile.TiffPageSeries) -> AnyArray:
+    """A plain series as a map of the file: what is not looked at is not read."""
+    kind = series.dtype.newbyteorder(series.keyframe.parent.byteorder)
+    mapped: AnyArray = np.memmap(path, kind, mode="r", offset=series.dataoffset or 0, shape=series.shape)
+    return mapped
+
+
+def _bands_channels_first(path: Path, series: tifffile.TiffPageSeries) -> AnyArray:
+    """A plain (H, W, C) file as (C, H, W), some rows at a time: mapping all of it would need its size twice."""
+    height, width, n_channels = series.shape
+    array = np.empty((n_channels, height, width), series.dtype)
+    n_rows = max(1, BAND // max(1, width * n_channels * series.dtype.itemsize))
+    for start in range(0, height, n_rows):
+        rows = slice(start, start + n_rows)
+        array[:, rows] = np.moveaxis(_mapped(path, series)[rows], -1, 0)
+    return array
+
+
+def _series_array(path: Path, series: tifffile.TiffPageSeries, axes: str, index: Index | None) -> tuple[AnyArray, str]:
+    plain = series.dataoffset is not None  # one block of numbers that is not compressed
+    if index is not None:
+        # A copy, because the file behind a map may change.
+        return np.array(_mapped(path, series)[index]) if plain else _by_pages(series, index), axes
+    if plain and axes == "YXC" and series.nbytes > BAND:
+        return _bands_channels_first(path, series), "CYX"
+    return series.asarray(buffersize=BAND), axes
+
+
+def _tiff_array(path: Path, layout: Layout, index: Index | None) -> tuple[AnyArray, str]:
+    """The array, or its part at `index`, and the axes of the whole."""
+    with open_tiff(path) as tiff:
+        series, axes = tiff.series[0], layout.axes
+        if not is_list_of_pages(tiff):
+            array, axes = _series_array(path, series, axes, index)
+        elif index is not None and isinstance(index[0], int):
+            array = tiff.series[index[0]].asarray(buffersize=BAND)[index[1:]]
+        else:
+            array = np.stack([each.asarray(buffersize=BAND) for each in tiff.series])[index or ...]
+        return array, axes
 
 
 def _png_bit_depth(data: bytes) -> int:
@@ -78,16 +133,16 @@ def _png_bit_depth(data: bytes) -> int:
     return data[24]
 
 
-def _pillow_array(path: Path, *, indices: bool) -> AnyArray:
+def _pillow_array(path: Path, kind: Kind, *, indices: bool) -> AnyArray:
     """(H, W) or (H, W, 3); palette pictures as colours, or as their indices for masks."""
     data = path.read_bytes()
     # Pillow reads 16-bit colour PNGs with 8 bits, so deep ones go another way.
-    if path.suffix.lower() == ".png" and _png_bit_depth(data) == 16:
+    if kind == "png" and _png_bit_depth(data) == 16:
         array = np.asarray(imagecodecs.png_decode(data))
         return (
             array[..., 0] if array.ndim == 3 and array.shape[2] == 2 else array[..., :3] if array.ndim == 3 else array
         )
-    with Image.open(io.BytesIO(data)) as opened:
+    with open_picture(io.BytesIO(data)) as opened:
         opened.load()
         picture = ImageOps.exif_transpose(opened)
     if picture.mode in ("LA", "La"):
@@ -99,23 +154,26 @@ def _pillow_array(path: Path, *, indices: bool) -> AnyArray:
     return np.array(picture)[..., :3] if picture.mode in ("RGB", "RGBA") else np.array(picture)
 
 
-def _array(path: Path, layout: Layout, page: int | None, *, indices: bool) -> tuple[AnyArray, str]:
-    suffix = path.suffix.lower()
-    if suffix in TIFF_SUFFIXES:
-        return _tiff_array(path, layout, page)
-    if suffix == ".npy":
-        return np.load(path, mmap_mode="r", allow_pickle=False), layout.axes
-    array = _pillow_array(path, indices=indices)
-    return array, layout.axes if array.ndim == len(layout.axes) else "YX"
+def _array(path: Path, layout: Layout, index: Index | None, *, mask: bool) -> tuple[AnyArray, str]:
+    """The array, or its part at `index`, and the axes of the whole."""
+    kind = file_kind(path)
+    if kind == "tiff":
+        return _tiff_array(path, layout, index)
+    if kind == "nifti":
+        return read_nifti(path, index, mask=mask), layout.axes
+    array = np.load(path, mmap_mode="r", allow_pickle=False) if kind == "npy" else None
+    if array is None:
+        array = _pillow_array(path, kind, indices=mask)
+    if array.ndim < len(layout.axes):  # the indices of a palette, where the header promised colours
+        return array, "YX"
+    return array if index is None else array[index], layout.axes
 
 
-def _take_page(array: AnyArray, axes: str, page: int) -> tuple[AnyArray, str]:
-    """One plane of (*pages, *rest); pages are counted with the last page axis running fastest."""
-    planes = [i for i, axis in enumerate(axes) if axis in "PZ"]
-    array = np.moveaxis(array, planes, range(len(planes)))
-    rest = "".join(axis for axis in axes if axis not in "PZ")
-    index = np.unravel_index(page, array.shape[: len(planes)]) if planes else ()
-    return array[index], rest
+def _plane_at(layout: Layout, page: int) -> Index:
+    """Where one plane is in the array; pages are counted with the last page axis running fastest."""
+    n_planes = [n for n, axis in zip(layout.shape, layout.axes, strict=True) if axis in "PZ"]
+    places = iter(np.unravel_index(page, n_planes) if n_planes else ())
+    return tuple(int(next(places)) if axis in "PZ" else slice(None) for axis in layout.axes)
 
 
 def _check_page(path: Path, layout: Layout, page: int | None) -> int | None:
@@ -123,24 +181,25 @@ def _check_page(path: Path, layout: Layout, page: int | None) -> int | None:
     n = layout.n_pages
     if page is None:
         if layout.length("P") > 1:
-            raise DataError(
-                f"{path}: expected one image, found {n} pages; name one with page=0 to {n - 1}, "
-                "or say what they are with axes='ZYX' (a volume) or axes='CYX' (channels)"
-            )
+            meant = [] if "Z" in layout.axes else [f"axes='{layout.axes.replace('P', 'Z')}' (a volume)"]
+            meant += [] if "C" in layout.axes else [f"axes='{layout.axes.replace('P', 'C')}' (channels)"]
+            advice = f", or say what they are with {' or '.join(meant)}" if meant else ""
+            raise DataError(f"{path}: expected one image, found {n} pages; name one with page=0 to {n - 1}{advice}")
         return 0 if "P" in layout.axes and layout.length("Z") == 1 else None
     if not 0 <= page < n:
         raise DataError(f"{path}: expected a page from 0 to {n - 1}, found {page}; count pages from 0")
     return page
 
 
-def _read(path: Path, page: int | None, axes: str | None, *, indices: bool) -> AnyArray:
+def _read(path: Path, page: int | None, axes: str | None, *, mask: bool) -> AnyArray:
     """(C, *space) in the file's type."""
     with reading(path):
         layout = read_layout(path, axes=axes)
         page = _check_page(path, layout, page)
-        array, letters = _array(path, layout, page, indices=indices)
-        if page is not None and set(letters) & set("PZ"):
-            array, letters = _take_page(array, letters, page)
+        index = None if page is None or not set(layout.axes) & set("PZ") else _plane_at(layout, page)
+        array, letters = _array(path, layout, index, mask=mask)
+        if index is not None:
+            letters = "".join(axis for axis in letters if axis not in "PZ")
         elif "P" in letters:  # one page around a volume
             array, letters = array.squeeze(letters.index("P")), letters.replace("P", "")
         if "C" not in letters:
@@ -155,17 +214,17 @@ def _read(path: Path, page: int | None, axes: str | None, *, indices: bool) -> A
 def read_image(path: Path, *, page: int | None = None, axes: str | None = None) -> AnyArray:
     """An image file as (C, *space), in the file's own type and units; bool becomes uint8 (0 and 1).
 
-    path  .tif, .tiff, .png, .jpg, .jpeg, .bmp, .gif or .npy
+    path  .tif, .tiff, .png, .jpg, .jpeg, .bmp, .gif, .npy, .nii or .nii.gz, in small or capital letters
     page  which plane of a file with several, from 0; without it a file with a Z axis gives (C, D, H, W)
-    axes  what the dimensions of a TIFF or .npy are, in the file's order, when the file does not say or is wrong:
-          letters of CZYX, any other letter counts pages
+    axes  what the dimensions of a TIFF, .npy or NIfTI file are, in the order of `read_layout`, when the file does not
+          say or is wrong: letters of CZYX, any other letter counts pages
 
     Palette pictures become colours, but a TIFF keeps its grey values, because there a palette only says how to
     show them. A camera's orientation note (EXIF) is obeyed, alpha is dropped.
     DataError when the file cannot be read, holds complex numbers, or has several pages and none is named.
     """
     path = Path(path)
-    image = _read(path, page, axes, indices=False)
+    image = _read(path, page, axes, mask=False)
     if image.dtype.kind not in "uif":
         raise DataError(f"{path}: expected integer or real pixel values, found type {image.dtype}; convert the image")
     return image
@@ -186,92 +245,26 @@ def _whole_numbers(path: Path, mask: AnyArray) -> NDArray[np.int32]:
     return mask.astype(np.int32)
 
 
-def read_mask(path: Path, *, page: int | None = None) -> NDArray[np.int32]:
+def read_mask(path: Path, *, page: int | None = None, axes: str | None = None) -> NDArray[np.int32]:
     """A mask file as (*space) int32, its values as they stand in the file; -1 is ignore.
+
+    page, axes  as for `read_image`
 
     Palette pictures give their indices. Colour pictures are masks only where the three channels are the same.
     DataError for colours, for values that are no whole numbers, and for JPEG, which changes values.
     """
     path = Path(path)
-    if path.suffix.lower() in JPEG_SUFFIXES:
+    with reading(path):
+        kind = file_kind(path)
+    if kind == "jpeg":
         raise DataError(
             f"{path}: expected a mask in a format that keeps its values, found JPEG, which blurs them; "
             "export the mask again as PNG or TIFF"
         )
-    mask = _read(path, page, None, indices=True)
+    mask = _read(path, page, axes, mask=True)
     if not is_grey(mask):
         raise DataError(
             f"{path}: expected one number for each pixel of a mask, found {mask.shape[0]} channels that differ; "
             "replace each colour by a class number or an object id and save the mask as grey or palette PNG or TIFF"
         )
     return _whole_numbers(path, mask[0])
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` to write to; it takes the name `path` only when writing succeeded."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _target(path: Path) -> Literal["tiff", "png"]:
-    suffix = path.suffix.lower()
-    if suffix in TIFF_SUFFIXES:
-        return "tiff"
-    if suffix == ".png":
-        return "png"
-    raise DataError(f"{path}: expected a name that ends in .tif, .tiff or .png, found '{path.suffix}'; rename it")
-
-
-def _write_png(path: Path, picture: AnyArray) -> None:
-    """(H, W) or (H, W, 3), uint8 or uint16."""
-    path.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(picture)))
-
-
-def write_labels(path: Path, labels: NDArray[np.integer[Any]]) -> None:
-    """Write labels (*space) >= 0 as TIFF (zlib) or PNG, in the smallest unsigned type that holds them.
-
-    The file appears under its name only when it is complete. DataError for negative labels, and for a PNG of
-    three dimensions or of ids above 65535.
-    """
-    path = Path(path)
-    target = _target(path)
-    if labels.size and labels.min() < 0:
-        raise DataError(f"{path}: expected labels from 0 up, found {labels.min()}; replace ignored pixels first")
-    labels = labels.astype(np.min_scalar_type(int(labels.max()) if labels.size else 0))
-    if target == "png" and (labels.ndim != 2 or labels.dtype.itemsize > 2):
-        raise DataError(
-            f"{path}: expected 2-D labels up to 65535 for a PNG, found {labels.ndim}-D ones of type {labels.dtype}; "
-            "write a .tif file"
-        )
-    with _replacing(path) as temporary:
-        if target == "png":
-            _write_png(temporary, labels)
-        else:
-            axes = "ZYX"[-labels.ndim :]
-            tifffile.imwrite(temporary, labels, compression="zlib", photometric="minisblack", metadata={"axes": axes})
-
-
-def write_image(path: Path, image: AnyArray) -> None:
-    """Write an image (C, *space) as TIFF (zlib, axes noted) of any real type, or as PNG.
-
-    A PNG takes (1, H, W) or (3, H, W) in uint8 or uint16; DataError otherwise.
-    """
-    path = Path(path)
-    target = _target(path)
-    fits = image.ndim == 3 and image.shape[0] in (1, 3) and image.dtype in (np.uint8, np.uint16)
-    if target == "png" and not fits:
-        raise DataError(
-            f"{path}: expected (1 or 3, height, width) in uint8 or uint16 for a PNG, found {image.shape} "
-            f"of type {image.dtype}; write a .tif file"
-        )
-    with _replacing(path) as temporary:
-        if target == "png":
-            _write_png(temporary, image[0] if image.shape[0] == 1 else np.moveaxis(image, 0, -1))
-        else:
-            axes = "C" + "ZYX"[1 - image.ndim :]
-            tifffile.imwrite(temporary, image, compression="zlib", photometric="minisblack", metadata={"axes": axes})

@@ -7,192 +7,368 @@ People save masks in four ways, and the values tell them apart:
     the same few values in most images                           classes
     anything else                                                refused with a sentence
 
-One value has two uses by convention: where the others run 0..n, 255 marks pixels to ignore (as in Pascal VOC).
+Where both could be meant, for example one image with a piece of 1 and a piece of 2, connected values are instances,
+unless most of at least five images hold just the same values: then they are classes if there are up to three of them,
+or if each keeps a size of its own. The finding tells how to overrule the guess; `dataset.toml` overrules all of it.
+
+Colours are read by the same rule, with black as background, or else white, or else the most frequent colour; they are
+instances only where they are many and connected. One value has two uses by convention: where the others run 0..n, 255
+marks pixels to ignore (as in Pascal VOC).
+
 The finding is a `MaskRule`, which also reads a mask file by that rule: (*space) int32, 0 background, -1 ignore.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.measure import label
 
-from ushape.data.dataset import Task
-from ushape.data.images import read_mask
+from ushape.data.colours import (
+    name_of_colour,
+    pack_colour,
+    read_palette,
+    unpack_colour,
+)
+from ushape.data.dataset import Colour, Dataset, Task
+from ushape.data.description import DESCRIPTION_FILE, Description
+from ushape.data.evidence import (
+    CONNECTED_SHARE,
+    CONSTANT_IDS,
+    MAX_CLASSES,
+    all_values,
+    background_of,
+    connected_share,
+    drawn_masks,
+    looks_like_instances,
+    same_colours,
+    two_values,
+)
+from ushape.data.ghosts import count_values
+from ushape.data.values import (
+    MaskFacts,
+    find_pieces,
+    listed,
+    mask_facts,
+    read_facts,
+    read_values,
+    replace_values,
+    told,
+    values_to_colours,
+)
 from ushape.errors import DataError
 
-__all__ = ["MaskFacts", "MaskRule", "mask_facts", "read_mask_by_rule", "recognise_masks"]
+__all__ = [
+    "MaskFacts",
+    "MaskRule",
+    "find_rule",
+    "mask_facts",
+    "read_facts",
+    "read_mask_by_rule",
+    "read_values",
+    "recognise_masks",
+]
 
 Mask = NDArray[np.int32]
 Reading = Literal["values", "ids", "pieces", "foreground"]
+Mapping = tuple[tuple[int, int], ...]
 
-MAX_CLASSES = 64  # more different values than this are not "few"
 IGNORE_VALUE = 255
-CONNECTED_SHARE = 0.9  # of all objects: hand-drawn instances have stray pixels now and then
-# Instances are numbered 1..n with another n in each image. The same n <= 3 in at least 5 images are classes that
-# happen to have one region each (optic disc and cup), rather than always the same number of objects.
-CONSTANT_MASKS, CONSTANT_IDS = 5, 3
-
-
-@dataclass(frozen=True)
-class MaskFacts:
-    """What recognition needs of one mask: its values (without -1), and how many ids > 0 are one connected piece."""
-
-    values: tuple[int, ...]
-    n_connected: int
-
-    @property
-    def ids(self) -> tuple[int, ...]:
-        """The values above 0."""
-        return tuple(v for v in self.values if v > 0)
+IDS_ASKED_SHARE = (
+    0.5  # fewer ids than this in one piece: the values are classes, and their pieces the objects asked for
+)
 
 
 @dataclass(frozen=True)
 class MaskRule:
     """How the masks of one dataset are read.
 
-    reading  "values": each file value becomes a class by `mapping`; "ids": values are objects already;
-             "pieces": each connected piece above background is an object; "foreground": every id becomes class 1
-    mapping  (file value, class) pairs; class -1 is ignore
-    finding  one sentence for the user
+    reading    "values": each file value becomes a class by `mapping`; "ids": values are objects already;
+               "pieces": each connected piece of one value above background is an object, after `mapping` if there is
+               one; "foreground": everything above background becomes class 1
+    mapping    (file value, class) pairs; class -1 is ignore
+    finding    one sentence for the user
+    notes      further sentences, if any
+    colours    of the classes, where the masks tell any
+    background the value of background where there is no mapping
+    ignore     values that become -1 where there is no mapping
+    by_colour  whether the values are packed colours, also of palette and grey pictures
     """
 
     task: Task
     classes: tuple[str, ...]
     reading: Reading
-    mapping: tuple[tuple[int, int], ...]
+    mapping: Mapping
     finding: str
+    notes: tuple[str, ...] = ()
+    colours: tuple[Colour, ...] = ()
+    background: int = 0
+    ignore: tuple[int, ...] = ()
+    by_colour: bool = False
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """All sentences for the user, the main one first."""
+        return (self.finding, *self.notes)
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether masks hold two values, so that blurred ones can be taken to them."""
+        return len({c for _, c in self.mapping if c >= 0}) == 2
+
+    def is_empty(self, facts: MaskFacts) -> bool:
+        """Whether the mask with these facts is all background, or ignored."""
+        values = (facts.to_colours() if self.by_colour else facts).values
+        if self.mapping:
+            return all(dict(self.mapping).get(v, 1) <= 0 for v in values)
+        return set(values) <= {self.background, *self.ignore}
 
 
-def _pieces(mask: Mask) -> Mask:
-    """Connected pieces of equal value > 0, numbered from 1; pieces that touch at a corner are connected."""
-    find_pieces: Any = label  # scikit-image has no types here
-    return np.asarray(find_pieces(np.maximum(mask, 0), background=0, connectivity=mask.ndim), np.int32)
-
-
-def mask_facts(mask: Mask) -> MaskFacts:
-    """The facts of one mask (*space)."""
-    values = tuple(int(v) for v in np.unique(mask) if v >= 0)
-    pieces = _pieces(mask)
-    value_of_piece = np.zeros(int(pieces.max(initial=0)) + 1, np.int64)
-    value_of_piece[pieces.ravel()] = mask.ravel()
-    _, n_of_each = np.unique(value_of_piece[1:], return_counts=True)
-    return MaskFacts(values, int((n_of_each == 1).sum()))
-
-
-def _listed(values: Sequence[int]) -> str:
-    """A few values in words: '0, 1 and 255'."""
-    words = [str(v) for v in values]
-    if len(words) > 8:
-        words = [*words[:6], "...", words[-1]]
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
-
-
-def _looks_like_instances(facts: Sequence[MaskFacts]) -> bool:
-    drawn = [f for f in facts if f.ids]
-    n_ids = sum(len(f.ids) for f in drawn)
-    if not n_ids or sum(f.n_connected for f in drawn) < CONNECTED_SHARE * n_ids:
-        return False
-    if len(drawn) >= CONSTANT_MASKS and len(drawn[0].ids) <= CONSTANT_IDS and len({f.ids for f in drawn}) == 1:
-        return False
-    afresh = sum(f.ids == tuple(range(1, len(f.ids) + 1)) for f in drawn)
-    n_different = len({i for f in drawn for i in f.ids})
-    return 2 * afresh >= len(drawn) or n_different > MAX_CLASSES
-
-
-def _binary_rule(values: Sequence[int]) -> MaskRule:
+def _binary_rule(values: Sequence[int], background: int | None = None) -> MaskRule:
     """Rule for two values, one value, or a mixture of masks with 0/1 and masks with 0/255."""
-    low = values[0] if len(values) > 1 else 0
+    low = background if background is not None else values[0] if len(values) > 1 else 0
     mapping = tuple((v, 0 if v == low else 1) for v in sorted({low, *values}))
-    what = f"two values ({_listed(values)})" if len(values) == 2 else f"only {_listed(values)}"
-    if len(values) == 3:
-        what = "two values each (0 and 1, or 0 and 255)"
+    thing = "colours" if background else "values"
+    what = f"two {thing} ({listed(values)})" if len(values) == 2 else f"only {listed(values)}"
+    if len(values) > 2:
+        what = f"two values each ({', or '.join(f'0 and {v}' for v in values if v)})"
     finding = f"The masks hold {what}: read as background and foreground."
-    return MaskRule("semantic", ("background", "foreground"), "values", mapping, finding)
+    shown = [v for v in (low, *values) if background]
+    colours = tuple(unpack_colour(v) for v in dict.fromkeys(shown)) if len(values) == 2 else ()
+    return MaskRule("semantic", ("background", "foreground"), "values", mapping, finding, colours=colours)
 
 
-def _class_rule(values: Sequence[int]) -> MaskRule:
+def _class_rule(facts: Sequence[MaskFacts]) -> MaskRule:
     """Rule for a few values: numbered 0, 1, 2, ... in their order, the lowest is background."""
-    kept = list(values)
+    kept = all_values(facts)
     ignored = len(kept) >= 3 and kept[-1] == IGNORE_VALUE and kept[:-1] == list(range(len(kept) - 1))
     if ignored:
         kept.pop()
     mapping = tuple((v, i) for i, v in enumerate(kept)) + (((IGNORE_VALUE, -1),) if ignored else ())
     classes = ("background", *(f"class {v}" for v in kept[1:]))
-    finding = f"The masks hold the same {len(kept)} values ({_listed(kept)}): read as classes"
+    finding = f"The masks hold the same {len(kept)} values ({listed(kept)}): read as classes"
     if kept != list(range(len(kept))):
         finding += f", numbered 0 to {len(kept) - 1} without holes, {kept[0]} as background"
     if ignored:
-        finding += "; pixels of value 255 are ignored"
-    return MaskRule("semantic", classes, "values", mapping, finding + ".")
+        finding += f"; pixels of value {IGNORE_VALUE} are ignored"
+    if connected_share(drawn_masks(facts, 0)) >= CONNECTED_SHARE:
+        finding += "; if each value is one object, ask for task instances"
+    shown = {v: c for f in facts if f.palette for v, c in zip(f.values, f.palette, strict=True)}
+    colours = tuple(shown[v] for v in kept) if all(v in shown for v in kept) else ()
+    return MaskRule("semantic", classes, "values", mapping, finding + ".", colours=colours)
 
 
-def _instance_rule(reading: Reading, finding: str) -> MaskRule:
-    return MaskRule("instances", ("background", "object"), reading, (), finding)
+def _colour_class_rule(facts: Sequence[MaskFacts], background: int) -> MaskRule:
+    """Rule for a few colours: the background first, then the others in the order of how much they cover."""
+    covered: Counter[int] = Counter()
+    for fact in facts:
+        covered.update(dict(zip(fact.values, fact.counts, strict=True)))
+    others = sorted((v for v in covered if v != background), key=lambda v: (-covered[v], v))
+    kept = [background, *others]
+    finding = f"The masks are painted in the same {len(kept)} colours ({listed(kept)}): read as classes"
+    finding += f", {told(background)} as background; if each colour is one object, ask for task instances."
+    colours = tuple(unpack_colour(v) for v in kept)
+    return MaskRule(
+        "semantic",
+        ("background", *(name_of_colour(c) for c in colours[1:])),
+        "values",
+        tuple((v, i) for i, v in enumerate(kept)),
+        finding,
+        colours=colours,
+    )
+
+
+def _instance_rule(reading: Reading, finding: str, background: int = 0) -> MaskRule:
+    return MaskRule("instances", ("background", "object"), reading, (), finding, background=background)
+
+
+def _ids_rule(facts: Sequence[MaskFacts], background: int) -> MaskRule:
+    drawn = drawn_masks(facts, background)
+    thing = "colours" if background else "ids"
+    n_ids = sum(len(f.ids) for f in drawn)
+    masks = "1 mask" if len(facts) == 1 else f"{len(facts)} masks"
+    finding = f"The masks hold {thing}, nearly each of them one connected object ({n_ids} in {masks})"
+    finding += ": read as instances"
+    if len({f.ids for f in drawn}) == 1 and len(drawn[0].ids) <= CONSTANT_IDS:
+        finding += "; if the values are classes, ask for task semantic"
+    return _instance_rule("ids", finding + ".", background)
 
 
 def _rule_by_values(facts: Sequence[MaskFacts], where: str) -> MaskRule:
     """The rule that the values suggest, when nobody said what they are."""
-    values = sorted({v for f in facts for v in f.values}) or [0]
-    mixed = set(values) == {0, 1, IGNORE_VALUE} and all(len(f.values) <= 2 for f in facts)
-    if len(values) <= 2 or mixed:
-        return _binary_rule(values)
-    n_ids, n_connected = sum(len(f.ids) for f in facts), sum(f.n_connected for f in facts)
-    if _looks_like_instances(facts) or (len(values) > MAX_CLASSES and 2 * n_connected >= n_ids):
-        finding = f"The masks hold ids, nearly each of them one connected object ({n_ids} in {len(facts)} masks)"
-        return _instance_rule("ids", finding + ": read as instances.")
+    values, background = all_values(facts) or [0], background_of(facts)
+    if two_values(facts):
+        return _binary_rule(values, background or None)
+    if looks_like_instances(facts, background):
+        return _ids_rule(facts, background)
     if len(values) <= MAX_CLASSES:
-        return _class_rule(values)
+        return _colour_class_rule(facts, background) if background else _class_rule(facts)
     raise DataError(
-        f"{where}: expected masks of two values, of a few classes or of connected objects, found {len(values)} "
-        "different values that are neither; save the masks without smoothing or compression loss"
+        f"{where}: expected masks of two {'colours' if background else 'values'}, of a few classes or of connected "
+        f"objects, found {len(values)} different {'colours' if background else 'values'} that are neither; save the "
+        f"masks without smoothing or compression loss, or say in {DESCRIPTION_FILE} what the values mean"
     )
 
 
-def recognise_masks(facts: Sequence[MaskFacts], where: str, task: Task | None = None) -> MaskRule:
+def _as_instances(facts: Sequence[MaskFacts]) -> MaskRule:
+    """The rule for masks that somebody said to be instances."""
+    background = background_of(facts)
+    if two_values(facts):
+        finding = "Each connected piece of the masks' foreground is read as one object."
+        mapping = _binary_rule(all_values(facts) or [0], background or None).mapping
+        return replace(_instance_rule("pieces", finding), mapping=mapping)
+    drawn, thing = drawn_masks(facts, background), "colours" if background else "values"
+    if connected_share(drawn) < IDS_ASKED_SHARE:
+        finding = f"Each connected piece of one of the masks' {thing} is read as one object, as asked."
+        return _instance_rule("pieces", finding, background)
+    return _instance_rule("ids", f"The {thing} of the masks are read as ids of objects, as asked.", background)
+
+
+def _as_semantic(facts: Sequence[MaskFacts], where: str) -> MaskRule:
+    """The rule for masks that somebody said to be no instances."""
+    rule = _rule_by_values(facts, where)
+    if rule.task == "semantic":
+        return rule
+    drawn = drawn_masks(facts, rule.background)
+    if len({f.ids for f in drawn}) == 1 and len(drawn[0].ids) <= CONSTANT_IDS:
+        return _colour_class_rule(facts, rule.background) if rule.background else _class_rule(facts)
+    finding = "The masks hold ids of objects; all are read as one foreground, as asked."
+    classes = ("background", "foreground")
+    return MaskRule("semantic", classes, "foreground", (), finding, background=rule.background)
+
+
+def _described_rule(task: Task, description: Description, facts: Sequence[MaskFacts], where: str) -> MaskRule:
+    """The rule for classes whose values or colours somebody wrote down."""
+    by_colour = not any(c.values for c in description.classes)
+    facts = [f.to_colours() if by_colour else f for f in facts]
+    classes = description.classes
+    if task == "instances" and len(classes) != 2:
+        raise DataError(
+            f"{where}: expected two classes in {DESCRIPTION_FILE} for task instances, background and objects, "
+            f'found {len(classes)}; join them, or write task = "semantic"'
+        )
+    pairs = [(v, i) for i, c in enumerate(classes) for v in (*c.values, *map(pack_colour, c.colours))]
+    mapping = (*pairs, *((v, -1) for v in description.ignore))
+    finding = f"{DESCRIPTION_FILE} says what the masks hold: {', '.join(c.name for c in classes)}"
+    finding += f"; {listed(description.ignore)} ignored" if description.ignore else ""
+    unnamed = [v for v in all_values(facts) if v not in dict(mapping)]
+    if unnamed and not any(set(f.values) <= set(dict(mapping)) for f in facts):
+        raise DataError(
+            f"{where}: expected only the mask values named in {DESCRIPTION_FILE} ({listed([v for v, _ in mapping])}), "
+            f"found also {listed(unnamed)}; name them there, or list them under ignore"
+        )
+    shown = tuple(c.colours[0] for c in classes if c.colours)
+    return MaskRule(
+        task,
+        tuple(c.name for c in classes),
+        "pieces" if task == "instances" else "values",
+        mapping,
+        f"{finding}.",
+        colours=shown if task == "semantic" and len(shown) == len(classes) else (),
+        by_colour=by_colour,
+    )
+
+
+def _named(rule: MaskRule, facts: Sequence[MaskFacts], names: tuple[str, ...], where: str) -> MaskRule:
+    """The rule with the names of `dataset.toml` for its classes: one for each, or name i for value i."""
+    if (
+        rule.reading == "values"
+        and len(names) != len(rule.classes)
+        and set(all_values(facts)) <= set(range(len(names)))
+    ):
+        return replace(rule, classes=names, mapping=tuple((i, i) for i in range(len(names))), colours=())
+    if len(names) != len(rule.classes):
+        raise DataError(
+            f"{where}: expected {len(rule.classes)} names of classes in {DESCRIPTION_FILE} for what the masks hold "
+            f"({', '.join(rule.classes)}), found {len(names)}; write value = ... for each class"
+        )
+    return replace(rule, classes=names)
+
+
+def _smoothing_note(facts: Sequence[MaskFacts]) -> tuple[str, ...]:
+    n = sum(f.smoothed for f in facts)
+    if not n:
+        return ()
+    return (
+        f"{n} of {len(facts)} masks hold ghosts of other values, as JPEG and smoothing leave them: each pixel is taken "
+        "to the nearer of the two values, the files stay as they are.",
+    )
+
+
+def recognise_masks(
+    facts: Sequence[MaskFacts], where: str, task: Task | None = None, description: Description | None = None
+) -> MaskRule:
     """What the masks with these facts are.
 
-    where  the folder, for the message
-    task   overrules the guess: "instances" takes two-valued masks apart into connected pieces, "semantic" joins
-           all objects to one foreground
+    where        the folder, for the message
+    task         overrules the guess and the description: "instances" takes masks apart into connected pieces unless
+                 each value is an object already, "semantic" joins all objects to one foreground
+    description  what `dataset.toml` says: overrules the guess
 
-    DataError when the values fit nothing.
+    DataError when the values fit nothing, or not what the description says.
     """
+    description = description or Description()
+    task, names = task or description.task, tuple(c.name for c in description.classes)
+    if description.says_values:
+        return replace(_described_rule(task or "semantic", description, facts, where), notes=_smoothing_note(facts))
+    by_colour = any(f.in_colours for f in facts) or not same_colours(facts)
+    kept = [(f.to_colours() if by_colour else f).without(description.ignore) for f in facts]
     if task == "instances":
-        if len({v for f in facts for v in f.values}) <= 2:
-            return _instance_rule("pieces", "Each connected piece of the masks' foreground is read as one object.")
-        return _instance_rule("ids", "The values of the masks are read as ids of objects, as asked.")
-    rule = _rule_by_values(facts, where)
-    if task == "semantic" and rule.task == "instances":
-        finding = "The masks hold ids of objects; all are read as one foreground, as asked."
-        return MaskRule("semantic", ("background", "foreground"), "foreground", (), finding)
-    return rule
+        rule = _as_instances(kept)
+    elif task == "semantic" or (len(names) > 2 and set(all_values(kept)) <= set(range(len(names)))):
+        rule = _as_semantic(kept, where) if task else _class_rule(kept)
+    else:
+        rule = _rule_by_values(kept, where)
+    rule = _named(rule, kept, names, where) if names else rule
+    ignored = tuple((v, -1) for v in description.ignore) if rule.mapping else ()
+    rule = replace(rule, mapping=rule.mapping + ignored, ignore=description.ignore, by_colour=by_colour)
+    return replace(rule, notes=_smoothing_note(facts))
 
 
-def _map_values(mask: Mask, mapping: tuple[tuple[int, int], ...], path: Path) -> Mask:
-    values, places = np.unique(mask, return_inverse=True)
+def _map_values(mask: Mask, mapping: Mapping, path: Path) -> Mask:
+    values = count_values(mask)[0]
     classes = dict(mapping) | {-1: -1}
-    unknown = [int(v) for v in values if int(v) not in classes]
+    unknown = [v for v in values.tolist() if v not in classes]
     if unknown:
         raise DataError(
-            f"{path}: expected only the mask values {_listed([v for v, _ in mapping])}, found also {_listed(unknown)}; "
-            "correct the mask, or leave it out"
+            f"{path}: expected only the mask values {listed([v for v, _ in mapping])}, found also {listed(unknown)}; "
+            f"correct the mask, name the value in {DESCRIPTION_FILE}, or leave the mask out"
         )
-    return np.array([classes[int(v)] for v in values], np.int32)[places].reshape(mask.shape)
+    return replace_values(mask, values, [classes[v] for v in values.tolist()])
 
 
-def read_mask_by_rule(path: Path, page: int | None, rule: MaskRule) -> Mask:
-    """A mask file as (*space) int32 by the dataset's rule; DataError for a value that the rule does not know."""
-    mask = read_mask(path, page=page)
-    if rule.reading == "values":
-        return _map_values(mask, rule.mapping, path)
-    if rule.reading == "ids":
+def _above_background(mask: Mask, rule: MaskRule) -> Mask:
+    """The mask with 0 for background and -1 for what is ignored; colours become ids 1..n in their order."""
+    if not rule.by_colour and not rule.ignore:
         return mask
+    values = count_values(mask)[0]
+    ignored, background = np.isin(values, (-1, *rule.ignore)), values == rule.background
+    ids = np.cumsum(~ignored & ~background) if rule.by_colour else values
+    return replace_values(mask, values, np.where(ignored, -1, np.where(background, 0, ids)).tolist())
+
+
+def read_mask_by_rule(path: Path, page: int | None, rule: MaskRule, axes: str | None = None) -> Mask:
+    """A mask file as (*space) int32 by the dataset's rule; DataError for a value that the rule does not know."""
+    values = read_values(path, page, axes, snap=rule.is_binary)
+    if rule.by_colour:
+        values = values_to_colours(values, read_palette(path))
+    mask = _map_values(values, rule.mapping, path) if rule.mapping else _above_background(values, rule)
     if rule.reading == "pieces":
-        return _pieces(np.minimum(mask, 1))
-    return np.minimum(mask, 1).astype(np.int32)
+        return np.where(mask < 0, -1, find_pieces(mask)).astype(np.int32)
+    return np.minimum(mask, 1).astype(np.int32) if rule.reading == "foreground" else mask
+
+
+def find_rule(dataset: Dataset) -> MaskRule | None:
+    """The rule that the masks of a folder are read by; None for a dataset without masks or from another reader."""
+    for sample in dataset.samples:
+        bound = sample.mask.args if isinstance(sample.mask, partial) else ()
+        rules = [each for each in bound if isinstance(each, MaskRule)]
+        if rules:
+            return rules[0]
+    return None

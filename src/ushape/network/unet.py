@@ -191,18 +191,23 @@ class UNet(nn.Module):
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 
-    def features(self, images: Tensor) -> list[Tensor]:
-        """Feature maps from the bottom up: [bottom, up ..., up at the first level], each (B, C, *size).
-
-        `images` must have a legal size; `forward` is the entrance that checks.
-        """
+    def contract(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The way down: the skips, from the first level on, and the bottom's feature maps."""
         skips: list[Tensor] = []
         maps = fold(images, self.scale)
         for block in self.down:
             maps = block(maps)
             skips.append(maps)
             maps = POOL[self.dims](maps, 2)
-        levels = [self.bottom(maps)]
+        return skips, cast(Tensor, self.bottom(maps))
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Feature maps from the bottom up: [bottom, up ..., up at the first level], each (B, C, *size).
+
+        `images` must have a legal size; `forward` is the entrance that checks.
+        """
+        skips, bottom = self.contract(images)
+        levels = [bottom]
         for up, skip in zip(self.up, reversed(skips), strict=True):
             levels.append(up(levels[-1], skip))
         return levels

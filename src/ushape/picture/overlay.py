@@ -5,7 +5,8 @@ Conventions
   ignore. Of a volume, pass one slice. Pictures are (height, width, 3) uint8 RGB, of the image's size, so that they can
   be tiled, saved and tested without a screen.
 - A label keeps its colour in every picture. Colours follow each other by the golden angle around the colour circle,
-  so that neighbouring ids, which are often neighbouring objects, are far apart.
+  so that neighbouring ids, which are often neighbouring objects, are far apart. Classes take the colours that a data
+  set has chosen for them, where it has.
 - Error maps use three colours of Okabe and Ito that people with any colour blindness tell apart, and that differ in
   lightness too: bluish green found, orange missed, sky blue invented. `LEGEND` names them.
 
@@ -15,6 +16,7 @@ References: Okabe and Ito 2008, Color Universal Design; an object is found at Io
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,7 @@ __all__ = [
     "draw_errors",
     "error_map",
     "errors",
+    "hatch",
     "label_colours",
     "overlay",
     "to_display",
@@ -39,19 +42,23 @@ __all__ = [
 Image = NDArray[Any]
 Labels = NDArray[np.integer[Any]]
 Picture = NDArray[np.uint8]
+Colour = tuple[int, int, int]
 
 FOUND = (0, 158, 115)
 MISSED = (230, 159, 0)
 INVENTED = (86, 180, 233)
 
 # What each colour of an error map means, in the order in which a legend should say it.
-LEGEND: tuple[tuple[str, tuple[int, int, int]], ...] = (("found", FOUND), ("missed", MISSED), ("invented", INVENTED))
+LEGEND: tuple[tuple[str, Colour], ...] = (("found", FOUND), ("missed", MISSED), ("invented", INVENTED))
 
 # Percentiles that become black and white: a few hot or dead pixels must not decide the contrast.
 DARKEST, BRIGHTEST = 0.5, 99.5
 
 # Share of the light that an error map leaves to the image, so that its colours stand out.
 DIMMED = 0.5
+
+# Pixels from one stripe to the next, of which a quarter is striped.
+STRIPE_PERIOD = 8
 
 GOLDEN_ANGLE = 0.381966  # of a full turn, (3 - sqrt 5) / 2
 
@@ -87,32 +94,47 @@ def to_display(image: Image) -> Picture:
     return np.rint(np.stack([red, green, blue], axis=-1) * 255).astype(np.uint8)
 
 
-def label_colours(labels: Labels) -> Picture:
-    """The colour of each label, (*labels.shape, 3) uint8; black for 0 and below, the same for a label everywhere."""
+def label_colours(labels: Labels, colours: Sequence[Colour] = ()) -> Picture:
+    """The colour of each label, (*labels.shape, 3) uint8; black for 0 and below, the same for a label everywhere.
+
+    Args:
+        labels: integers.
+        colours: the colours to give to labels, by label; those beyond the last one have their own.
+    """
     labels = np.asarray(labels)
     values = np.unique(labels)
-    table = np.array([_colour(int(value)) for value in values], dtype=np.uint8).reshape(-1, 3)
+    chosen = [colours[v] if 0 < v < len(colours) else _colour(v) for v in map(int, values)]
+    table = np.array(chosen, dtype=np.uint8).reshape(-1, 3)
     return table[np.searchsorted(values, labels)]
 
 
-def overlay(image: Image, labels: Labels, alpha: float = 0.45) -> Picture:
+def overlay(image: Image, labels: Labels, alpha: float = 0.45, colours: Sequence[Colour] = ()) -> Picture:
     """The image with each label as a tint and a full outline of its own colour.
 
     Args:
         image: (C, height, width).
         labels: (height, width) classes or instances; 0 and below stay as they are.
         alpha: weight of the tint inside the outlines, in [0, 1]; 0 draws outlines only.
+        colours: as in `label_colours`.
 
     Returns:
         (height, width, 3) uint8.
     """
     picture, labels = to_display(image), np.asarray(labels)
     _check_size(picture.shape[:2], labels)
-    colours = label_colours(labels)
-    picture = _blend(picture, colours, alpha * (labels > 0))
+    painted = label_colours(labels, colours)
+    picture = _blend(picture, painted, alpha * (labels > 0))
     outline = _outline(labels)
-    picture[outline] = colours[outline]
+    picture[outline] = painted[outline]
     return picture
+
+
+def hatch(picture: Picture, where: NDArray[np.bool_]) -> Picture:
+    """The picture (height, width, 3) with stripes where `where` (height, width) is true: what nobody has annotated."""
+    _check_size(picture.shape[:2], where)
+    rows, columns = np.arange(where.shape[0])[:, None], np.arange(where.shape[1])
+    stripes = (rows + columns) % STRIPE_PERIOD < STRIPE_PERIOD / 4
+    return _blend(picture, np.where(stripes, 200, 70)[..., None], 0.5 * where)
 
 
 def errors(reference: Labels, estimate: Labels, *, instances: bool) -> tuple[Labels, Labels, Labels]:
@@ -199,7 +221,7 @@ def _matches(reference: Labels, estimate: Labels, counted: NDArray[np.bool_]) ->
     return reference_ids[match], found, invented
 
 
-def _check_size(size: tuple[int, ...], labels: Labels) -> None:
+def _check_size(size: tuple[int, ...], labels: NDArray[Any]) -> None:
     if labels.shape != size:
         raise DataError(
             f"expected labels of the image's size {size}, found {labels.shape}; draw each image with its own labels"

@@ -6,6 +6,7 @@ the encoding has one, the distance in [0, 1]. Averages over tiles' symmetries ar
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ushape.network.classifier import Classifier
 from ushape.network.hardware import autocast, in_best_format
 from ushape.network.unet import UNet
 
-__all__ = ["TorchEngine", "to_maps"]
+__all__ = ["LabelEngine", "TorchEngine", "to_maps"]
 
 
 def to_maps(logits: Tensor, n_class_channels: int) -> Tensor:
@@ -53,3 +55,30 @@ class TorchEngine:
                 return maps
         finally:
             self.network.train(training)
+
+
+class LabelEngine:
+    """The classifier run by PyTorch, in evaluation mode, in `dtype`."""
+
+    def __init__(self, network: Classifier, device: torch.device, dtype: torch.dtype) -> None:
+        self.network, self.device, self.dtype = network, device, dtype
+        in_best_format(network, device)
+
+    def __call__(self, images: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Images (C, *size) -> probabilities (N, K); those of equal size run together."""
+        probabilities = np.zeros((len(images), self.network.n_classes), np.float32)
+        by_size: dict[tuple[int, ...], list[int]] = {}
+        for index, image in enumerate(images):
+            by_size.setdefault(image.shape, []).append(index)
+        training = self.network.training
+        self.network.eval()
+        try:
+            with torch.inference_mode(), autocast(self.device, self.dtype):
+                for indices in by_size.values():
+                    batch = torch.from_numpy(np.stack([images[index] for index in indices])).to(self.device)
+                    if self.network.dims == 2:
+                        batch = batch.contiguous(memory_format=torch.channels_last)
+                    probabilities[indices] = self.network(batch).float().softmax(dim=1).cpu().numpy()
+        finally:
+            self.network.train(training)
+        return probabilities

@@ -115,6 +115,7 @@ def default_decision(encoding: Encoding, typical_size: float = 200.0) -> Decisio
         "ridge": (0.8, 0.4, 0.0),
         "border": (0.5, 0.5, 0.0),
         "distance": (0.7, 0.5, 1.0),
+        "label": (0.5, 0.5, 0.0),
     }[encoding.kind]
     return Decision(
         seed_threshold=seed,

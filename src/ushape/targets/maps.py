@@ -1,14 +1,16 @@
 """From a mask to the maps that a network is trained on.
 
-A network answers pixel by pixel, so objects must be told as maps. Four ways are here, each an `Encoding`:
+A network answers pixel by pixel, so objects must be told as maps. Four ways are here, each an `Encoding`; a fifth is
+for images that have one class each, and no maps:
 
     semantic   the mask's own classes; nothing keeps objects apart
     ridge      object or background, with a ridge of background between touching objects and the paper's weights
                (P14, P15)
     border     background, inside or border: the border is each object's own rim
     distance   object or background, and beside it the depth inside the object as a number in [0, 1]
+    label      the class of the whole image
 
-`maps_to_instances` in `targets.instances` is the inverse of the last three.
+`maps_to_instances` in `targets.instances` is the inverse of ridge, border and distance.
 
 Conventions
 - mask (*space) int32, 2-D or 3-D, 0 = background, -1 = ignore; classes for `semantic`, ids of objects for the rest.
@@ -34,7 +36,7 @@ from ushape.targets.borders import border_weights, compact_ids, contacts, separa
 
 __all__ = ["Encoding", "EncodingKind", "TrainingMaps", "encode", "inner_distance"]
 
-EncodingKind = Literal["semantic", "ridge", "border", "distance"]
+EncodingKind = Literal["semantic", "ridge", "border", "distance", "label"]
 Mask = NDArray[np.integer[Any]]
 Float = NDArray[np.float32]
 
@@ -44,7 +46,8 @@ class Encoding:
     """How masks are told to the network. Every field has a default that suits cells of some 20 to 100 px.
 
     kind           which maps
-    n_classes      semantic: how many classes, background included; the other kinds need no number
+    n_classes      semantic, label: how many classes, a background included; the other kinds need no number
+    class_weights  semantic, label: what a pixel or an image of each class weighs (the paper's w_c, P14); none: 1
     ridge_width    ridge: thickness in px of the background opened between touching objects
     w0             ridge: height of the weight on background between near objects (P14)
     sigma          ridge: reach of that weight in px
@@ -56,6 +59,7 @@ class Encoding:
 
     kind: EncodingKind
     n_classes: int = 2
+    class_weights: tuple[float, ...] = ()
     ridge_width: int = 1
     w0: float = 10.0
     sigma: float = 5.0
@@ -71,6 +75,13 @@ class Encoding:
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 raise RecipeError(f"expected the encoding's {name} to be at least {bound}, found {getattr(self, name)}")
+        # JSON and TOML know lists only.
+        object.__setattr__(self, "class_weights", tuple(map(float, self.class_weights)))
+        if self.class_weights and (len(self.class_weights) != self.n_classes or min(self.class_weights) < 0):
+            raise RecipeError(
+                f"expected the encoding's class_weights to be {self.n_classes} numbers of at least 0, one for each "
+                f"class, found {list(self.class_weights)}"
+            )
         for name in ("sigma", "distance_cap"):
             if not getattr(self, name) > 0:
                 raise RecipeError(f"expected the encoding's {name} to be more than 0, found {getattr(self, name)}")
@@ -78,7 +89,8 @@ class Encoding:
     @property
     def n_class_channels(self) -> int:
         """How many class channels the network has: one per class of the maps."""
-        return {"semantic": self.n_classes, "ridge": 2, "border": 3, "distance": 2}[self.kind]
+        fixed = {"ridge": 2, "border": 3, "distance": 2}
+        return fixed.get(self.kind, self.n_classes)
 
     @property
     def n_channels(self) -> int:
@@ -149,6 +161,7 @@ def encode(mask: Mask, encoding: Encoding) -> TrainingMaps:
     Raises:
         DataError: the mask is not of integers in 2-D or 3-D, or has a class that the encoding does not know.
     """
+    assert encoding.kind != "label", "an image with one class has no maps"
     mask = np.asarray(mask)
     if mask.ndim not in (2, 3) or not np.issubdtype(mask.dtype, np.integer):
         raise DataError(
@@ -167,7 +180,10 @@ def _semantic(mask: NDArray[np.int32], encoding: Encoding) -> TrainingMaps:
             f"expected classes 0 to {encoding.n_classes - 1} in a mask, found {largest}; "
             "name all classes, or choose an encoding for instances if these are ids"
         )
-    return TrainingMaps(np.maximum(mask, -1).astype(np.int16), _ones_but_ignored(mask))
+    weights = _ones_but_ignored(mask)
+    if encoding.class_weights:
+        weights *= np.array(encoding.class_weights, np.float32)[np.maximum(mask, 0)]
+    return TrainingMaps(np.maximum(mask, -1).astype(np.int16), weights)
 
 
 def _ridge(mask: NDArray[np.int32], encoding: Encoding) -> TrainingMaps:

@@ -43,6 +43,7 @@ class Augmentation:
     mirror        flip each axis half of the time
     rotation      largest angle in degrees, drawn uniformly to both sides (in the last two axes)
     zoom          largest magnification, drawn log-uniformly from 1/zoom to zoom
+    shift         largest shift in pixels, of images that are classified as a whole; patches lie anywhere as it is
     elastic       standard deviation in pixels of the displacements on the coarse grid (P17: 10)
     elastic_nodes nodes of the coarse grid along each axis of the patch (P17: 3)
     warped        share of patches that are rotated, zoomed and deformed; the others keep their pixels exactly
@@ -55,6 +56,7 @@ class Augmentation:
     mirror: bool = True
     rotation: float = 180.0
     zoom: float = 1.25
+    shift: float = 0.0
     elastic: float = 10.0
     elastic_nodes: int = 3
     warped: float = 1.0
@@ -70,7 +72,7 @@ class Augmentation:
                     f"expected augmentation.{name} to be a factor of at least 1 (1 = off), "
                     f"found {getattr(self, name)}; change it in the recipe"
                 )
-        for name in ("rotation", "elastic", "warped", "brightness", "noise"):
+        for name in ("rotation", "shift", "elastic", "warped", "brightness", "noise"):
             if getattr(self, name) < 0:
                 raise RecipeError(
                     f"expected augmentation.{name} to be 0 (off) or more, found {getattr(self, name)}; correct it"

@@ -35,38 +35,51 @@ class TrainingImage:
     planes      float32 (C + 2 or C + 3, *space): image channels, weights, the distance where there is one, and last
                 the classes (whole numbers, -1 = ignore)
     n_channels  C
-    foreground  int64 (n, dims): some pixels of objects, possible centres of patches
+    foreground  int64 (n, dims) each: some pixels of objects, possible centres of patches; where classes are told
+                apart one array for each class that occurs, so that rare ones are drawn as often as the others
     emphasis    how often it is drawn, relative to the others
     """
 
     planes: Tensor
     n_channels: int
-    foreground: NDArray[np.int64]
+    foreground: tuple[NDArray[np.int64], ...]
     emphasis: float
 
 
 def to_training_image(
-    image: NDArray[np.float32], maps: TrainingMaps, emphasis: float, device: torch.device
+    image: NDArray[np.float32],
+    maps: TrainingMaps,
+    emphasis: float,
+    device: torch.device,
+    *,
+    by_class: bool = False,
 ) -> TrainingImage:
-    """Put a normalised image (C, *space) and its maps on the device."""
+    """Put a normalised image (C, *space) and its maps on the device.
+
+    by_class  whether each class above background is a foreground of its own, or all of them are one
+    """
     planes: list[NDArray[Any]] = [image, maps.weights[None]]
     if maps.distance is not None:
         planes.append(maps.distance[None])
     planes.append(maps.classes[None])
-    pixels = np.argwhere(maps.classes > 0)
+    present = [int(c) for c in np.unique(maps.classes) if c > 0]
+    found = [np.argwhere(maps.classes == c) for c in present] if by_class else [np.argwhere(maps.classes > 0)]
     # Evenly thinned rather than drawn: no randomness outside the keyed draws.
-    pixels = pixels[:: max(1, len(pixels) // FOREGROUND_PIXELS)]
+    foreground = tuple(pixels[:: max(1, len(pixels) // FOREGROUND_PIXELS)] for pixels in found if len(pixels))
     return TrainingImage(
         torch.from_numpy(np.concatenate(planes).astype(np.float32)).to(device),
         image.shape[0],
-        pixels,
+        foreground,
         emphasis,
     )
 
 
 @dataclass(frozen=True)
 class Batch:
-    """images (B, C, *patch) float32; classes (B, *out) int64; weights (B, *out); distance (B, *out) or None."""
+    """images (B, C, *patch) float32; classes (B, *out) int64; weights (B, *out); distance (B, *out) or None.
+
+    Of classes of whole images there are as many as images: classes (B,), weights (B,).
+    """
 
     images: Tensor
     classes: Tensor
@@ -126,7 +139,9 @@ class Batches:
         source = self.images[int(rng.choice(len(self.images), p=self.shares))]
         target = None
         if len(source.foreground) and rng.random() < self.foreground:
-            target = source.foreground[int(rng.integers(len(source.foreground)))]
+            n_groups = len(source.foreground)
+            pixels = source.foreground[int(rng.integers(n_groups)) if n_groups > 1 else 0]
+            target = pixels[int(rng.integers(len(pixels)))]
         centre = draw_centre(tuple(source.planes.shape[1:]), self.patch, self.out, target, rng)
         warp = draw_warp(self.augmentation, centre, rng)
         planes = read_patch(source.planes, len(source.planes) - 1, warp, self.patch)

@@ -5,15 +5,16 @@ A file that cannot be used is left out and reported; the others go on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ushape.data.dataset import Dataset, Sample, Task
+from ushape.data.dataset import Dataset, Sample, Spacing, Task
 from ushape.data.images import is_grey
 from ushape.errors import DataError, UshapeError
 from ushape.model import Preparation
@@ -27,7 +28,10 @@ __all__ = ["DataSummary", "Example", "make_preparation", "read_examples", "summa
 
 @dataclass(frozen=True)
 class Example:
-    """A sample that has been read: image (C, *space) as in the file, mask (*space) int32."""
+    """A sample that has been read: image (C, *space) as in the file, mask (*space) int32.
+
+    Where the whole image has one class, the mask is that class: () int32.
+    """
 
     sample: Sample
     image: NDArray[Any]
@@ -41,6 +45,9 @@ class DataSummary:
     channels    of the network's input: 1 where all images are grey, even if stored as colours
     sizes       of the images, as (height, width) or (depth, height, width)
     diameter    of the typical object in pixels; None where masks hold classes
+    shares      of the labelled pixels that are of each class; empty for instances
+    spacing     the usual size of a pixel, where the files say it
+    mirrored_alike  how well mirrored images are recognised, relative to the images; see `classifying`
     """
 
     name: str
@@ -50,6 +57,9 @@ class DataSummary:
     channels: int
     sizes: tuple[tuple[int, ...], ...]
     diameter: float | None = None
+    shares: tuple[float, ...] = ()
+    spacing: Spacing | None = None
+    mirrored_alike: float = 1.0
 
     @property
     def dims(self) -> int:
@@ -64,6 +74,8 @@ class DataSummary:
 
 def read_example(sample: Sample) -> Example:
     """Read one annotated sample; DataError when image and mask do not fit together."""
+    if sample.label is not None:
+        return Example(sample, sample.read_image(), np.asarray(sample.label, np.int32))
     image, mask = sample.read_image(), sample.read_mask()
     if image.shape[1:] != mask.shape:
         raise DataError(
@@ -78,7 +90,7 @@ def read_examples(samples: Iterable[Sample]) -> tuple[list[Example], list[str]]:
     examples: list[Example] = []
     problems: list[str] = []
     for sample in samples:
-        if sample.mask is None:
+        if not sample.annotated:
             continue
         try:
             examples.append(read_example(sample))
@@ -94,7 +106,7 @@ def summarise(dataset: Dataset, examples: Sequence[Example]) -> DataSummary:
             f"{dataset.name}: expected annotated images to train on, found none that could be used"
             + (f" ({dataset.problems[0]})" if dataset.problems else "; add masks")
         )
-    dims = {example.mask.ndim for example in examples}
+    dims = {example.image.ndim for example in examples}
     if len(dims) > 1:
         raise DataError(
             f"{dataset.name}: expected only images or only volumes, found both; put them into separate folders"
@@ -114,32 +126,65 @@ def summarise(dataset: Dataset, examples: Sequence[Example]) -> DataSummary:
                 f"{dataset.name}: expected {channels} channels in every image, found grey ones too; "
                 "put them into separate folders"
             )
-    masks = [example.mask for example in examples if (example.mask > 0).any()]
-    if not masks:
+    require_content(dataset, examples)
+    masks = [example.mask for example in examples] if dataset.task == "instances" else []
+    diameter = typical_diameter([mask for mask in masks if (mask > 0).any()]) if masks else None
+    sizes = tuple(example.image.shape[1:] for example in examples)
+    return DataSummary(
+        dataset.name,
+        dataset.task,
+        dataset.classes,
+        len(examples),
+        channels,
+        sizes,
+        diameter,
+        class_shares(dataset, examples),
+        usual_spacing([example.sample for example in examples]),
+    )
+
+
+def require_content(dataset: Dataset, examples: Sequence[Example]) -> None:
+    """DataError when there is nothing to tell apart."""
+    if dataset.task == "classification":
+        if len({int(example.mask) for example in examples}) < 2:
+            raise DataError(
+                f"{dataset.name}: expected images of at least 2 classes, found one class only in the {len(examples)} "
+                "that could be used; add images of another class"
+            )
+    elif not any((example.mask > 0).any() for example in examples):
         raise DataError(
             f"{dataset.name}: expected something annotated in the masks, found only background in all {len(examples)} "
             "of them; annotate some objects, and check that the masks are not empty by mistake"
         )
-    diameter = typical_diameter(masks) if dataset.task == "instances" else None
-    sizes = tuple(example.mask.shape for example in examples)
-    return DataSummary(dataset.name, dataset.task, dataset.classes, len(examples), channels, sizes, diameter)
+
+
+def class_shares(dataset: Dataset, examples: Sequence[Example]) -> tuple[float, ...]:
+    """The share of the labelled pixels that each class has; empty for instances."""
+    if dataset.task != "semantic":
+        return ()
+    counts = np.zeros(len(dataset.classes), np.int64)
+    for example in examples:
+        labelled = example.mask[example.mask >= 0]
+        counts += np.bincount(labelled, minlength=len(counts))[: len(counts)]
+    return tuple(float(n) for n in counts / max(1, counts.sum()))
+
+
+def usual_spacing(samples: Sequence[Sample]) -> Spacing | None:
+    """The spacing in the middle of those that are known, by the size of a pixel; None where none is."""
+    known = sorted((s.spacing for s in samples if s.spacing is not None), key=lambda spacing: math.prod(spacing.values))
+    return known[len(known) // 2] if known else None
 
 
 def make_preparation(recipe: Recipe, summary: DataSummary, examples: Sequence[Example]) -> Preparation:
     """The preparation that the recipe asks for, with the statistics of these training images."""
-    plain = Preparation(channels=summary.channels, dims=summary.dims)
+    size = tuple(recipe.patch) if summary.task == "classification" else None
+    plain = Preparation(channels=summary.channels, dims=summary.dims, size=size)
     axes = tuple(range(1, summary.dims + 1))
     images = [plain.with_channels(example.image) for example in examples]
     mean = np.mean([image.mean(axis=axes, dtype=np.float64) for image in images], axis=0)
     square = np.mean([np.square(image, dtype=np.float64).mean(axis=axes) for image in images], axis=0)
     std = np.sqrt(np.maximum(square - mean**2, 0))
-    return Preparation(
-        channels=summary.channels,
-        normalisation=recipe.normalisation,
-        mean=tuple(map(float, mean)),
-        std=tuple(map(float, std)),
-        dims=summary.dims,
-    )
+    return replace(plain, normalisation=recipe.normalisation, mean=tuple(map(float, mean)), std=tuple(map(float, std)))
 
 
 def to_training_images(
@@ -148,7 +193,11 @@ def to_training_images(
     """Normalise and encode every example and put it on the training device."""
     return [
         to_training_image(
-            preparation(example.image), encode(example.mask, recipe.encoding), example.sample.emphasis, device
+            preparation(example.image),
+            encode(example.mask, recipe.encoding),
+            example.sample.emphasis,
+            device,
+            by_class=recipe.encoding.kind == "semantic",
         )
         for example in examples
     ]

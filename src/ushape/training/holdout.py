@@ -1,8 +1,8 @@
 """Which images are held out to choose weights and thresholds by, when nobody named any.
 
-Whole images where there are two or more (`ushape.data.dataset.split_validation`). A single image is cut: a contiguous
-quarter at one end is held out, behind a gap as wide as the network's margin, so that no pixel that is learnt from sees
-into the quarter.
+Of classes of whole images an even share of each class is held out; otherwise whole images, where there are two or more
+(`ushape.data.dataset.split_validation`). A single image is cut: a contiguous quarter at one end is held out, behind a
+gap as wide as the network's margin, so that no pixel that is learnt from sees into the quarter.
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from ushape.data.dataset import Dataset, split_validation
 from ushape.errors import DataError
+from ushape.training.classifying import split_labels
 from ushape.training.examples import Example
 from ushape.training.recipe import Recipe
 
@@ -77,6 +80,10 @@ def cut_image(example: Example, margin: int) -> tuple[Example, Example, str]:
 
 def hold_out(dataset: Dataset, examples: Sequence[Example], recipe: Recipe) -> tuple[list[Example], list[Example], str]:
     """(training, validation, sentence) of examples that have been read; the sentence is empty for whole images."""
+    if dataset.task == "classification":
+        labels = np.array([int(example.mask) for example in examples])
+        first, second = ([examples[i] for i in part] for part in split_labels(labels, recipe.validation))
+        return first, second, ""
     if len(examples) == 1:
         training, validation, sentence = cut_image(examples[0], recipe.geometry.margin)
         return [training], [validation], sentence

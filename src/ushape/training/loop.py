@@ -7,16 +7,17 @@ is seeded by (seed, k), and the learning rate is a function of k and the plans.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ushape.network.classifier import Classifier
 from ushape.network.hardware import autocast, in_best_format
 from ushape.network.unet import UNet
-from ushape.training.batches import Batches
+from ushape.training.batches import Batch
 from ushape.training.losses import total_loss
 from ushape.training.recipe import OptimiserSettings, Recipe
 from ushape.training.schedule import Plan, learning_rate_factor
@@ -42,7 +43,7 @@ class State:
     plans    every plan made, by the step it was made at
     """
 
-    network: UNet
+    network: UNet | Classifier
     average: dict[str, Tensor]
     optimiser: torch.optim.Optimizer
     step: int = 0
@@ -57,7 +58,7 @@ def make_optimiser(network: nn.Module, settings: OptimiserSettings) -> torch.opt
     return torch.optim.AdamW(parameters, settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
 
 
-def new_state(network: UNet, recipe: Recipe, device: torch.device) -> State:
+def new_state(network: UNet | Classifier, recipe: Recipe, device: torch.device) -> State:
     """The state before the first step."""
     in_best_format(network, device)
     average = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
@@ -80,9 +81,17 @@ def seed_dropout(seed: int, step: int) -> None:
 
 
 def train_steps(
-    state: State, batches: Batches, recipe: Recipe, seed: int, device: torch.device, dtype: torch.dtype
+    state: State,
+    batches: Callable[[int], Batch],
+    recipe: Recipe,
+    seed: int,
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> Iterator[Record]:
-    """Train until the last plan's end, yielding a record after each step; plans may be added in between."""
+    """Train until the last plan's end, yielding a record after each step; plans may be added in between.
+
+    batches  gives batch k
+    """
     settings = recipe.optimiser
     while state.step < state.plans[-1].stop:
         rate = settings.learning_rate * learning_rate_factor(state.step, state.plans, settings.warm_up)
@@ -103,6 +112,7 @@ def train_steps(
             batch.distance,
             dice=recipe.dice,
             distance_weight=recipe.distance_weight,
+            smoothing=recipe.smoothing,
         )
         state.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

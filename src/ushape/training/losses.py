@@ -1,7 +1,8 @@
 """How wrong: weighted cross entropy, soft Dice, and the distance head's error.
 
 Conventions: logits are (B, K, *size), class channels first; classes (B, *size) int64 with -1 = ignore; weights
-(B, *size). Everything is computed in float32, whatever the network computed in. References: PAPER P13.
+(B, *size). Of classes of whole images there is no size: (B, K) and (B,). Everything is computed in float32, whatever
+the network computed in. References: PAPER P13.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ from torch.nn import functional as F
 __all__ = ["soft_dice_loss", "total_loss", "weighted_cross_entropy", "weighted_distance_loss"]
 
 
-def weighted_cross_entropy(logits: Tensor, classes: Tensor, weights: Tensor) -> Tensor:
-    """P13: - w(x) log p_l(x)(x), summed and divided by the number of labelled pixels; 0 without any."""
-    losses = F.cross_entropy(logits.float(), classes, ignore_index=-1, reduction="none")
+def weighted_cross_entropy(logits: Tensor, classes: Tensor, weights: Tensor, smoothing: float = 0.0) -> Tensor:
+    """P13: - w(x) log p_l(x)(x), summed and divided by the number of labelled pixels; 0 without any.
+
+    smoothing  share of the truth that is spread evenly over all classes
+    """
+    losses = F.cross_entropy(logits.float(), classes, ignore_index=-1, reduction="none", label_smoothing=smoothing)
     return (losses * weights).sum() / (classes >= 0).sum().clamp_min(1)
 
 
@@ -43,11 +47,18 @@ def weighted_distance_loss(logits: Tensor, distance: Tensor, classes: Tensor, we
 
 
 def total_loss(
-    logits: Tensor, classes: Tensor, weights: Tensor, distance: Tensor | None, *, dice: float, distance_weight: float
+    logits: Tensor,
+    classes: Tensor,
+    weights: Tensor,
+    distance: Tensor | None,
+    *,
+    dice: float,
+    distance_weight: float,
+    smoothing: float = 0.0,
 ) -> Tensor:
     """Cross entropy, plus `dice` times the Dice loss, plus `distance_weight` times the distance loss."""
     n_classes = logits.shape[1] - (distance is not None)
-    loss = weighted_cross_entropy(logits[:, :n_classes], classes, weights)
+    loss = weighted_cross_entropy(logits[:, :n_classes], classes, weights, smoothing)
     if dice:
         loss = loss + dice * soft_dice_loss(logits[:, :n_classes], classes)
     if distance is not None:

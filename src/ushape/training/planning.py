@@ -25,6 +25,7 @@ from ushape.network.unet import UNet
 from ushape.targets.maps import Encoding
 from ushape.training.augment import Augmentation
 from ushape.training.batches import Batches, TrainingImage
+from ushape.training.classifying import mirrored_alike, plan_classifier, working_size
 from ushape.training.examples import DataSummary, Example, read_examples, summarise
 from ushape.training.holdout import hold_out
 from ushape.training.loop import new_state, train_steps
@@ -61,6 +62,8 @@ WIDTHS = (64, 48, 32, 24, 16)
 """Channels to choose from, multiples of 8 so that the matrix units are full."""
 STEPS_WANTED = 1200
 """A network should see at least this many steps in its budget; a narrower one that does learns more."""
+ROUNDS_WANTED = 10
+"""A classifier should see each image at least so often."""
 WORKING_DIAMETER = 40
 """Pixels an object should measure on the working grid: enough for its shape, few enough for its whole to be seen."""
 TRAINING_SHARE = 0.85
@@ -70,6 +73,10 @@ WORKING_PATCH = {2: 256, 3: 64}
 LARGE_DIAMETER = 60
 """Pixels across from which objects are told by their rim: large cells are irregular, so that depth has several summits
 in one object, and a rim of some pixels takes little of them. Small ones would be all rim."""
+RARE_SHARE = 0.05
+"""Share of the pixels below which a class is rare, so that classes are weighted."""
+WEIGHT_EXPONENT = 0.5
+"""Half the way to equal weight for all classes: full balance makes rare classes too large."""
 RIMS_PER_DIAMETER = 28
 """A rim is the diameter divided by this: 4 px for cells of 110 px."""
 
@@ -97,11 +104,45 @@ def choose_width(speed: Speed | None, seconds: float | None, pixels: int) -> tup
     )
 
 
+def choose_rounds(speed: Speed | None, seconds: float | None, pixels: int) -> tuple[int, str]:
+    """(channels, sentence): the widest network that goes through all images, `pixels` together, often enough."""
+    if speed is None or seconds is None:
+        return 32, "32 channels: the default where no time budget was measured against"
+    for channels in WIDTHS:
+        rounds = seconds / speed.step_seconds(channels, pixels)
+        if rounds >= ROUNDS_WANTED:
+            break
+    return channels, (
+        f"{channels} channels: on this machine the budget holds about {rounds:.0f} rounds through the images, and a "
+        f"wider network would make fewer than {ROUNDS_WANTED}"
+        if channels != WIDTHS[0]
+        else f"{channels} channels, the paper's width: the budget holds about {rounds:.0f} rounds through the images"
+    )
+
+
+def class_weights(shares: Sequence[float], exponent: float) -> tuple[float, ...]:
+    """What a pixel of each class weighs: its share to the power of -`exponent`, the mean over all pixels being 1.
+
+    A class that never occurs weighs 1. Empty where no class is rare, so that nothing needs balancing.
+    """
+    present = [share for share in shares if share > 0]
+    if not present or min(present) >= RARE_SHARE:
+        return ()
+    raw = [share**-exponent if share > 0 else 1.0 for share in shares]
+    mean = sum(share * weight for share, weight in zip(shares, raw, strict=True))
+    return tuple(round(weight / mean, 4) if share > 0 else 1.0 for share, weight in zip(shares, raw, strict=True))
+
+
 def choose_encoding(summary: DataSummary) -> tuple[Encoding, str]:
     """(encoding, sentence) for the task."""
     if summary.task == "semantic" or summary.diameter is None:
         n = len(summary.classes)
-        return Encoding("semantic", n_classes=n), f"the masks hold {n} classes, so each pixel is given one"
+        weights = class_weights(summary.shares, WEIGHT_EXPONENT)
+        told = f"the masks hold {n} classes, so each pixel is given one"
+        if weights:
+            share, name = min((s, name) for s, name in zip(summary.shares, summary.classes, strict=True) if s)
+            told += f"; rare ones weigh more ({name}, {share:.2%} of the pixels, {max(weights):.3g} times the mean)"
+        return Encoding("semantic", n_classes=n, class_weights=weights), told
     if summary.diameter >= LARGE_DIAMETER:
         width = round(summary.diameter / RIMS_PER_DIAMETER)
         return Encoding("border", border_width=width), (
@@ -117,6 +158,10 @@ def choose_encoding(summary: DataSummary) -> tuple[Encoding, str]:
 
 def plan_recipe(summary: DataSummary, *, seconds: float | None = None, speed: Speed | None = None) -> Recipe:
     """The `auto` recipe for these data, this many seconds and this machine's speed."""
+    if summary.task == "classification":
+        pixels = math.prod(working_size(summary.sizes))
+        channels, reason = choose_rounds(speed, seconds, pixels * summary.n_images)
+        return plan_classifier(summary, channels, reason)
     scale = working_scale(summary.diameter)
     reasons = [
         f"working scale {scale}: typical objects of {summary.diameter:.0f} px are seen at about "
@@ -157,11 +202,18 @@ def plan_recipe(summary: DataSummary, *, seconds: float | None = None, speed: Sp
 
 def paper_recipe(summary: DataSummary) -> Recipe:
     """The recipe of the 2015 paper (P1-P17); what the paper leaves open is marked as a choice in the reasons."""
+    if summary.task == "classification":
+        raise RecipeError(
+            "expected masks for the paper's recipe, found images with one class each; use the recipe auto"
+        )
     if summary.dims != 2:
         raise RecipeError("expected 2-D images for the paper's recipe, found volumes; use the recipe auto")
-    encoding = (
-        Encoding("ridge") if summary.task == "instances" else Encoding("semantic", n_classes=len(summary.classes))
-    )
+    encoding = Encoding("ridge")
+    if summary.task != "instances":
+        # P14: w_c balances the classes' frequencies, rare or not.
+        present = summary.shares and min(share for share in summary.shares if share > 0) < 1
+        weights = tuple(1 / (len(summary.shares) * share) if share else 1.0 for share in summary.shares)
+        encoding = Encoding("semantic", n_classes=len(summary.classes), class_weights=weights if present else ())
     return Recipe(
         name="paper",
         network=NetworkSettings(channels=64, depth=5, padding="valid", norm="none", dropout=0.5, scale=1),
@@ -177,7 +229,7 @@ def paper_recipe(summary: DataSummary) -> Recipe:
             "the network, the single large tile, momentum 0.99 and the deformation are the paper's",
             "the separation ridge and the weight map are the paper's"
             if summary.task == "instances"
-            else "masks of classes have no objects to keep apart, so every labelled pixel weighs the same",
+            else "the classes are balanced as in the paper; masks of classes have no touching objects to keep apart",
             "choices, since the paper is silent: learning rate 0.001 with a linear decay over the last 30 %, free "
             "rotation, each image normalised to mean 0 and standard deviation 1",
         ),
@@ -206,7 +258,7 @@ def measure_speed(device: torch.device, dims: int) -> Speed:
     rng = np.random.default_rng(0)
     planes = torch.from_numpy(rng.normal(size=(3, *space)).astype(np.float32)).to(device)
     planes[2] = 0
-    image = TrainingImage(planes, 1, np.zeros((0, dims), np.int64), 1.0)
+    image = TrainingImage(planes, 1, (), 1.0)
     network = UNet(1, 2, channels, recipe.network.depth, "same", "batch", 0.0, dims)
     state = new_state(network, recipe, device)
     state.plans = [Plan(0, 3, 3)]
@@ -276,13 +328,15 @@ def make_plan(
         validation = like_training(dataset, validation)
     examples, problems = read_examples(dataset.samples)
     summary = summarise(dataset, examples)
+    if summary.task == "classification":
+        summary = replace(summary, mirrored_alike=mirrored_alike(examples))
     seconds = None if minutes is None else 60 * minutes * TRAINING_SHARE
     chosen = choose_recipe(recipe, settings, summary, seconds, choose_device(device))
     findings = list(dataset.findings)
     if validation is None:
         examples, held_out, sentence = hold_out(dataset, examples, chosen)
         findings += [sentence] if sentence else []
-        summary = summarise(dataset, examples)
+        summary = replace(summarise(dataset, examples), mirrored_alike=summary.mirrored_alike)
     else:
         held_out, more = read_examples(validation.samples)
         problems += more

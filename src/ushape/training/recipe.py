@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from ushape.errors import RecipeError
 from ushape.geometry import Geometry
-from ushape.network.unet import check_settings
+from ushape.network.classifier import Classifier
+from ushape.network.unet import UNet, check_settings
 from ushape.targets.maps import Encoding
 from ushape.training.augment import Augmentation
 
@@ -30,7 +31,10 @@ __all__ = [
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """The network's numbers, as in `ushape.UNet`; channels of input and output follow from data and encoding."""
+    """The network's numbers, as in `ushape.UNet`; channels of input and output follow from data and encoding.
+
+    head  `pixels` answers for every pixel; `decoder` and `bottom` for the whole image, as in `ushape.Classifier`
+    """
 
     channels: int = 32
     depth: int = 5
@@ -38,10 +42,32 @@ class NetworkSettings:
     norm: Literal["none", "batch", "instance", "group"] = "batch"
     dropout: float = 0.0
     scale: int = 1
+    head: Literal["pixels", "decoder", "bottom"] = "pixels"
 
     def __post_init__(self) -> None:
+        if self.head not in ("pixels", "decoder", "bottom"):
+            raise RecipeError(
+                f"expected network.head to be pixels, decoder or bottom, found {self.head!r}; choose one of them"
+            )
+        if self.head != "pixels" and (self.padding, self.scale) != ("same", 1):
+            raise RecipeError(
+                "expected a classifier with padding same and scale 1, found "
+                f"{self.padding} and {self.scale}; leave them out"
+            )
         # The channels of input and output and the dims follow from the data; any legal ones serve the check.
-        check_settings(**asdict(self), in_channels=1, n_classes=1, dims=2)
+        check_settings(**self.for_unet(), in_channels=1, n_classes=1, dims=2)
+
+    def for_unet(self) -> dict[str, Any]:
+        """The settings that `UNet` takes."""
+        return {name: value for name, value in asdict(self).items() if name != "head"}
+
+    def build(self, in_channels: int, n_classes: int, dims: int) -> UNet | Classifier:
+        """The network, its weights drawn from torch's generator."""
+        if self.head == "pixels":
+            return UNet(in_channels, n_classes, dims=dims, **self.for_unet())
+        return Classifier(
+            in_channels, n_classes, self.channels, self.depth, self.norm, self.dropout, dims, head=self.head
+        )
 
 
 @dataclass(frozen=True)
@@ -81,11 +107,13 @@ class OptimiserSettings:
 class Recipe:
     """How to train; see the parts for their fields.
 
-    patch          size of a training patch in pixels of the image, (height, width) or (depth, height, width)
-    batch          patches in a step
+    patch          size of a training patch in pixels of the image, (height, width) or (depth, height, width); for
+                   classes of whole images the size that all images are brought to
+    batch          patches or images in a step
     foreground     share of patches centred on an object, where there is one
     dice           weight of the Dice loss beside the cross entropy
     distance_weight  weight of the distance head's loss, for the encoding that has one
+    smoothing      share of the truth that is spread over all classes, against overconfidence
     normalisation  `image` or `dataset`, see `ushape.model.Preparation`
     validation     share of the images held out to choose the best weights and the thresholds
     reasons        why, one sentence for each decision
@@ -101,6 +129,7 @@ class Recipe:
     foreground: float = 0.33
     dice: float = 0.0
     distance_weight: float = 1.0
+    smoothing: float = 0.0
     normalisation: Literal["image", "dataset"] = "image"
     validation: float = 0.2
     reasons: tuple[str, ...] = ()
@@ -121,6 +150,13 @@ class Recipe:
             raise RecipeError(
                 f"expected normalisation to be image or dataset, found {self.normalisation!r}; choose one"
             )
+        if (self.network.head == "pixels") != (self.encoding.kind != "label"):
+            raise RecipeError(
+                f"expected network.head pixels for maps and another for the encoding label, found {self.network.head} "
+                f"and {self.encoding.kind}; change one of the two"
+            )
+        if not 0 <= self.smoothing < 1:
+            raise RecipeError(f"expected smoothing to be a share from 0 to below 1, found {self.smoothing}; change it")
         if not 0 < self.validation < 1:
             raise RecipeError(f"expected validation to be a share between 0 and 1, found {self.validation}; change it")
 

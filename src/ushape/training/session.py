@@ -11,7 +11,7 @@ import platform
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,11 +25,14 @@ from torch import Tensor
 
 import ushape
 from ushape.model import Evaluation, Model, score_masks
+from ushape.network.classifier import Classifier
 from ushape.network.hardware import best_dtype
 from ushape.network.unet import UNet
+from ushape.scoring.calibration import Calibration, count_calibration
 from ushape.scoring.objects import count_objects, mean_average_precision
+from ushape.tally import Tally
 from ushape.targets.instances import default_decision, object_sizes, tune_decision
-from ushape.training.batches import Batches
+from ushape.training.batches import Batch, Batches
 from ushape.training.checkpoint import load_checkpoint, save_checkpoint, write_lines
 from ushape.training.clock import FIRST_GUESS, JUDGING_SHARE, VALIDATIONS, WATCHING_SHARE, Clock, Pace
 from ushape.training.examples import Example, make_preparation, to_training_images
@@ -113,6 +116,8 @@ def interruptible() -> Iterator[threading.Event]:
 class Session:
     """One training run; `ushape.run.train_run` drives it."""
 
+    most_watched = WATCHED_IMAGES
+
     def __init__(
         self,
         planned: Planned,
@@ -131,34 +136,28 @@ class Session:
         self.recipe, self.task = planned.recipe, planned.summary.task
         self.dtype = best_dtype(device)
         self.preparation = make_preparation(self.recipe, planned.summary, planned.training)
-        images = to_training_images(planned.training, self.recipe, self.preparation, device)
-        self.batches = Batches(
-            images,
-            self.recipe.geometry,
-            self.recipe.patch,
-            self.recipe.batch,
-            self.recipe.augmentation,
-            seed,
-            self.recipe.foreground,
-        )
+        self.batches = self.make_batches()
         self.state = new_state(self.new_network(), self.recipe, device)
         self.best: dict[str, Tensor] = {}
         self.best_score: float | None = None
         self.history: list[dict[str, Any]] = []
         self.events: list[dict[str, Any]] = []
         self.decision = default_decision(self.recipe.encoding, self.typical_size())
-        self.watched = spread(planned.validation, WATCHED_IMAGES)
+        self.watched = spread(planned.validation, self.most_watched)
 
-    def new_network(self) -> UNet:
-        """A fresh network, its weights drawn from the run's seed."""
-        settings, summary = self.recipe.network, self.planned.summary
-        torch.manual_seed(self.seed)
-        return UNet(
-            in_channels=summary.channels,
-            n_classes=self.recipe.encoding.n_channels,
-            dims=summary.dims,
-            **asdict(settings),
+    def make_batches(self) -> Callable[[int], Batch]:
+        """What gives batch k."""
+        recipe = self.recipe
+        images = to_training_images(self.planned.training, recipe, self.preparation, self.device)
+        return Batches(
+            images, recipe.geometry, recipe.patch, recipe.batch, recipe.augmentation, self.seed, recipe.foreground
         )
+
+    def new_network(self) -> UNet | Classifier:
+        """A fresh network, its weights drawn from the run's seed."""
+        summary = self.planned.summary
+        torch.manual_seed(self.seed)
+        return self.recipe.network.build(summary.channels, self.recipe.encoding.n_channels, summary.dims)
 
     def typical_size(self) -> float:
         """Pixels of the median object; 1 where masks hold classes, so that nothing counts as too small."""
@@ -236,14 +235,23 @@ class Session:
         step, stop = self.state.step, self.state.plans[-1].stop
         return step >= stop or (VALIDATIONS * step) // stop > (VALIDATIONS * (step - 1)) // stop
 
-    def validate(self) -> float:
-        """Score the averaged weights on the watched images and keep them when they are the best so far."""
-        model, score = self.model(self.state.average), 0.0
+    def watch(self, model: Model) -> float:
+        """The score of the watched images, at the best of the tried thresholds."""
+        score = 0.0
         maps = [self.estimate(model, example)[0] for example in self.watched]
         references = [example.mask for example in self.watched]
         for seed_threshold in TRIED_SEEDS if self.task == "instances" else TRIED_SEEDS[:1]:
             model.decision = replace(self.decision, seed_threshold=seed_threshold)
             score = max(score, self.score_labels(references, [model.decide(m).labels for m in maps]))
+        return score
+
+    def time_an_image(self) -> None:
+        """Measure what predicting a validation image takes, for the plan."""
+        self.estimate(self.model(self.state.average), self.watched[0])
+
+    def validate(self) -> float:
+        """Score the averaged weights on the watched images and keep them when they are the best so far."""
+        score = self.watch(self.model(self.state.average))
         # Among equals the later one is better: its average has seen more, at a lower learning rate.
         if self.best_score is None or score >= self.best_score - NOISE:
             self.best_score = max(score, self.best_score or 0.0)
@@ -254,7 +262,7 @@ class Session:
         """Where the clock counts: time one validation image, and watch no more of them than it allows."""
         if self.pace.minutes is None:
             return
-        self.estimate(self.model(self.state.average), self.watched[0])
+        self.time_an_image()
         self.watched = spread(self.watched, self.pace.affordable(len(self.watched), WATCHING_SHARE, VALIDATIONS))
 
     def checkpoint_path(self) -> Path | None:
@@ -285,7 +293,8 @@ class Session:
         best, notes = load_checkpoint(path, self.state)
         self.best = {name: tensor.to(self.device) for name, tensor in best.items()}
         self.best_score = notes["best_score"]
-        self.watched = [e for e in self.planned.validation if e.sample.name in notes["watched"]]
+        watched = set(notes["watched"])
+        self.watched = [e for e in self.planned.validation if e.sample.name in watched]
         self.history, self.events = notes["history"], notes["events"]
         self.pace.clock.earlier += notes["seconds"]
         self.event("resume")
@@ -299,7 +308,7 @@ class Session:
         elif self.steps is not None and self.steps != self.state.plans[-1].stop:
             self.plan(max(self.steps, self.state.step))
         elif self.pace.minutes is not None:
-            self.estimate(self.model(self.state.average), self.watched[0])
+            self.time_an_image()
             self.revise()
         with interruptible() as asked:
             finished = self.follow(self.state.step, asked)
@@ -365,14 +374,25 @@ class Session:
             self.decision, _ = tune_decision(list(maps.values()), references, self.recipe.encoding, self.score_labels)
             model.decision = self.decision
             self.event("decision", **self.decision.to_dict())
-        labels = {}
+        labels, calibration = {}, None
+        tally = Tally(self.task, self.planned.summary.classes)
         for example in judged:
             name = example.sample.name
-            labels[name] = model.decide(maps.pop(name)).labels if name in maps else self.estimate(model, example)[1]
-        pairs = [(e.sample.name, e.mask, labels[e.sample.name], e.sample.complete) for e in judged]
-        scores, rows = score_masks(self.task, self.planned.summary.classes, pairs)
-        model.facts = self.facts(scores)
-        return model, Evaluation(scores, rows), labels
+            found = maps.pop(name) if name in maps else self.estimate(model, example)[0]
+            labels[name] = model.decide(found).labels
+            tally.add(name, example.mask, labels[name], example.sample.complete)
+            counted = self.calibration(found, example.mask)
+            calibration = counted if calibration is None else calibration + counted
+        evaluation = replace(tally.evaluation(), calibration=calibration)
+        model.facts = self.facts(evaluation.scores)
+        return model, evaluation, labels
+
+    def calibration(self, maps: NDArray[np.float32], reference: NDArray[Any]) -> Calibration:
+        """How sure and how right the network was: of the foreground, or of the classes where there are several."""
+        classes = maps[: self.recipe.encoding.n_class_channels]
+        return count_calibration(
+            classes, reference, foreground=self.task == "instances" or len(self.planned.summary.classes) == 2
+        )
 
     def facts(self, scores: dict[str, float]) -> dict[str, Any]:
         """What the model file remembers of its making."""
@@ -386,5 +406,6 @@ class Session:
             "seed": self.seed,
             "engine": "torch",
             "precision": str(self.dtype).removeprefix("torch."),
+            "spacing": None if self.planned.summary.spacing is None else asdict(self.planned.summary.spacing),
             "versions": versions(),
         }

@@ -1,0 +1,145 @@
+"""Signs by which ids, classes and two values are told apart, counted over the masks of a dataset.
+
+The rule that is made of them stands in `masks`. Every function takes facts whose values are either numbers or packed
+colours throughout; `background` is 0, or for colours the packed colour that means background.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from ushape.data.colours import choose_background, pack_colour, unpack_colour
+from ushape.data.values import MaskFacts
+
+__all__ = [
+    "CONNECTED_SHARE",
+    "CONSTANT_IDS",
+    "MAX_CLASSES",
+    "all_values",
+    "background_of",
+    "connected_share",
+    "drawn_masks",
+    "looks_like_instances",
+    "same_colours",
+    "two_values",
+]
+
+MAX_CLASSES = 64  # more different values than this are not "few"
+WHITES = (1, 255, 65535)  # what programs write for foreground beside 0
+WHOLE_SHARE = 0.98  # of all objects: the regions of classes are in pieces more often
+CONNECTED_SHARE = 0.9  # of all objects: hand-drawn instances are in pieces now and then
+# More ids in one mask, on average, than people paint classes in one image; so many need not be as whole.
+MANY_IDS, MANY_CONNECTED_SHARE = 8, 0.6
+AFRESH_SHARE = 0.75  # of the masks have ids 1..n without holes (of a few masks, half): editing makes holes
+FEW_MASKS, FEW_AFRESH_SHARE = 4, 0.5
+SEVERAL_IDS = 1.5  # in one mask on average: with fewer, one class in each image is as likely
+DISJOINT = 1.25  # masks in which each value occurs at most: ids that run on from image to image
+GREY_STEP = 4  # steps between greys chosen for classes are larger, and equal but for rounding
+# Instances are numbered 1..n with another n in each image. The same n <= 3 in at least 5 images are classes that
+# happen to have one region each (optic disc and cup), rather than always the same number of objects.
+CONSTANT_MASKS, CONSTANT_IDS, CONSTANT_SHARE = 5, 3, 0.9
+# With more of them, the sizes decide between organs (one always large, one always small) and, say, 20 simulated cells
+# in each image: the share of the variance of log sizes that lies between the values, and their standard deviation.
+LASTING_SHARE, LASTING_SPREAD = 0.6, 0.6
+
+
+def all_values(facts: Sequence[MaskFacts]) -> list[int]:
+    """The values of all masks, in order."""
+    return sorted({v for f in facts for v in f.values})
+
+
+def drawn_masks(facts: Sequence[MaskFacts], background: int) -> list[MaskFacts]:
+    """The facts of the masks with anything in them, without their background."""
+    without = [f.without((background,)) for f in facts]
+    return [f for f in without if f.ids]
+
+
+def sizes_last(drawn: Sequence[MaskFacts]) -> bool:
+    """Whether each value keeps a size of its own over the masks, and the values differ in size; False for few masks."""
+    sizes: dict[int, list[float]] = {}
+    for fact in drawn:
+        for value, count in zip(fact.values, fact.counts, strict=True):
+            sizes.setdefault(value, []).append(float(np.log(count)))
+    if len(drawn) < CONSTANT_MASKS:
+        return False
+    everything = np.concatenate([np.asarray(each) for each in sizes.values()])
+    between = sum(len(each) * (np.mean(each) - everything.mean()) ** 2 for each in sizes.values()) / len(everything)
+    return bool(between >= LASTING_SHARE * everything.var() and between**0.5 >= LASTING_SPREAD)
+
+
+def mostly_constant(drawn: Sequence[MaskFacts]) -> bool:
+    """Whether most masks hold just the same values, as classes do and objects do not."""
+    same, n_same = Counter(f.ids for f in drawn if f.ids).most_common(1)[0]
+    if len(drawn) < CONSTANT_MASKS or n_same < CONSTANT_SHARE * len(drawn):
+        return False
+    return len(all_values(drawn)) <= CONSTANT_IDS or (len(same) <= MAX_CLASSES and sizes_last(drawn))
+
+
+def connected_share(drawn: Sequence[MaskFacts]) -> float:
+    """The share of all ids that are one connected piece; 0 without ids."""
+    return sum(f.n_connected for f in drawn) / max(1, sum(len(f.ids) for f in drawn))
+
+
+def look_like_greys(values: Sequence[int]) -> bool:
+    """Whether the values above 0 look like greys chosen for classes: evenly spaced as 85 and 170, or up to 255."""
+    steps = np.diff([0, *values])
+    return values[-1] == WHITES[1] or bool(steps.min() > GREY_STEP and steps.max() - steps.min() <= 1)
+
+
+def look_like_tracks(drawn: Sequence[MaskFacts]) -> bool:
+    """Whether ids could be objects followed over images, or what is left of 1..n when some were removed.
+
+    Either there are holes in the numbers, or there are more than could be classes of one region each, all of them
+    connected, and none has a size of its own.
+    """
+    values = all_values(drawn)
+    if look_like_greys(values):
+        return False
+    if values[-1] > len(values):
+        return True
+    return len(values) > CONSTANT_IDS and connected_share(drawn) >= WHOLE_SHARE and not sizes_last(drawn)
+
+
+def looks_like_instances(facts: Sequence[MaskFacts], background: int = 0) -> bool:
+    """Whether the values are ids of objects rather than classes; False where both could be and classes are usual."""
+    drawn = drawn_masks(facts, background)
+    if not drawn or mostly_constant(drawn):
+        return False
+    n_ids, n_different, share = sum(len(f.ids) for f in drawn), len(all_values(drawn)), connected_share(drawn)
+    if n_different > MAX_CLASSES or n_ids > MANY_IDS * len(drawn):
+        return share >= MANY_CONNECTED_SHARE
+    if share < CONNECTED_SHARE:
+        return False
+    several = n_ids >= SEVERAL_IDS * len(drawn)
+    if len(drawn) > 1 and several and n_ids <= DISJOINT * n_different:
+        return True
+    if background:  # colours have no order that could start afresh
+        return False
+    afresh = sum(f.ids == tuple(range(1, len(f.ids) + 1)) for f in drawn) / len(drawn)
+    if afresh >= (AFRESH_SHARE if len(drawn) > FEW_MASKS else FEW_AFRESH_SHARE):
+        return True
+    return several and look_like_tracks(drawn)
+
+
+def background_of(facts: Sequence[MaskFacts]) -> int:
+    """0, or for colours the packed colour that means background."""
+    if not any(f.in_colours for f in facts):
+        return 0
+    values = all_values(facts)
+    counts = [sum(dict(zip(f.values, f.counts, strict=True)).get(v, 0) for f in facts) for v in values]
+    return pack_colour(choose_background([unpack_colour(v) for v in values], counts))
+
+
+def same_colours(facts: Sequence[MaskFacts]) -> bool:
+    """Whether each value has one colour in all palettes."""
+    pairs = {pair for f in facts for pair in zip(f.values, f.palette, strict=False)}
+    return len(pairs) == len({value for value, _ in pairs})
+
+
+def two_values(facts: Sequence[MaskFacts]) -> bool:
+    """Whether every mask holds two values, the same in all or 0 and one of the usual whites."""
+    values = all_values(facts)
+    return len(values) <= 2 or (set(values) <= {0, *WHITES} and all(len(f.values) <= 2 for f in facts))

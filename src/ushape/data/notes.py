@@ -1,0 +1,29 @@
+"""What is noted while a folder is read: sentences about what was understood and about what was left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+__all__ = ["Notes", "counted", "told"]
+
+MAX_NAMES_TOLD = 5
+
+
+@dataclass
+class Notes:
+    """Sentences gathered while a folder is read: `findings` were understood, `problems` were left out."""
+
+    findings: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def told(names: Sequence[str]) -> str:
+    """A few names in words: 'a, b, c and 4 more'."""
+    shown = ", ".join(names[:MAX_NAMES_TOLD])
+    return shown if len(names) <= MAX_NAMES_TOLD else f"{shown} and {len(names) - MAX_NAMES_TOLD} more"
+
+
+def counted(n: int, thing: str) -> str:
+    """A number and its noun: '1 image', '3 images'."""
+    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"

@@ -1,0 +1,109 @@
+"""Predict images on disk.
+
+One file, or one page of it, that fails is reported and the others are done. An interrupted prediction leaves the
+results of the images that were finished, and with `resume` another one skips these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ushape.data.images import read_image
+from ushape.files.inputs import Input, find_images, input_of
+from ushape.files.results import Labels, Results
+from ushape.files.sentences import Reasons
+from ushape.model import Model, Prediction
+
+__all__ = ["predict_files"]
+
+Say = Callable[[str], None]
+
+
+def describe(name: str, prediction: Prediction, model: Model) -> str:
+    """One line for a person."""
+    if model.task == "classification":
+        return f"{name}: {model.classes[int(prediction.labels)]} ({prediction.probabilities.max():.0%} sure)"
+    if prediction.instances is None:
+        shares = np.bincount(prediction.labels.ravel(), minlength=len(model.classes)) / prediction.labels.size
+        return f"{name}: " + ", ".join(f"{c} {share:.0%}" for c, share in zip(model.classes, shares, strict=True))
+    return f"{name}: {int(prediction.instances.max(initial=0))} objects"
+
+
+def with_page(stack: Labels | None, item: Input, index: int, labels: Labels) -> Labels:
+    """The labels (P, height, width) of a file with those of one page in them, in the smallest type that holds all."""
+    smallest = np.min_scalar_type(int(labels.max(initial=0)))
+    if stack is None:
+        stack = np.zeros((len(item.pages), *labels.shape), smallest)
+    elif np.iinfo(smallest).max > np.iinfo(stack.dtype).max:
+        stack = stack.astype(smallest)
+    stack[index] = labels
+    return stack
+
+
+def predict_pages(model: Model, item: Input, results: Results, symmetries: int, reasons: Reasons, say: Say) -> None:
+    """Predict the image, volume or pages of a file; pages that fail are reasons, and 0 in the labels."""
+    labels: Labels | None = None
+    for index, page in enumerate(item.pages):
+        with reasons.gathering(page if item.is_stack else None):
+            image = read_image(item.path, page=page, axes=item.axes)
+            prediction = model.predict(image, axes="CZYX" if image.ndim == 4 else "CYX", symmetries=symmetries)
+            results.write_page(item, page, image, prediction)
+            labels = with_page(labels, item, index, prediction.labels) if item.is_stack else prediction.labels
+            say(describe(item.page_name(page), prediction, model))
+    if labels is not None:
+        if reasons.pages and "labels" in results.products:
+            reasons.consequence = " (such pages are 0 in the labels)"
+        results.write_labels(item, labels)
+
+
+def predict_file(model: Model, path: Path, results: Results, symmetries: int, say: Say) -> list[str]:
+    """The problems of one file."""
+    reasons = Reasons(path)
+    with reasons.gathering():
+        item = input_of(path, model.preparation)
+        results.check(item)
+        if results.has(item):
+            say(f"{item.name}: done before")
+            return []
+        if item.finding:
+            say(item.finding)
+        results.begin(item)
+        predict_pages(model, item, results, symmetries, reasons, say)
+    return reasons.told()
+
+
+def predict_files(
+    model: Model,
+    names: Sequence[str],
+    output: Path,
+    *,
+    save: Sequence[str] = ("labels",),
+    format: str = "tif",
+    symmetries: int = 1,
+    overwrite: bool = False,
+    resume: bool = False,
+    say: Say = lambda _: None,
+) -> tuple[list[Path], list[str]]:
+    """(written, problems): segment or classify every image; the files are called after the images.
+
+    names       files, folders or patterns
+    save        any of labels, probabilities, overlay, table
+    format      of the labels: tif, nii.gz, or png for single images with up to 65535 objects
+    symmetries  1, 2, 4 or 8 flips and quarter turns to average over
+    overwrite   replace results from before
+    resume      continue an interrupted prediction with the same model and options: images with all results are skipped
+    say         called with words for a person after each image
+
+    RecipeError or DataError, before anything is done, for what would fail every image.
+    """
+    model.check(symmetries)
+    images, problems = find_images(names, output)
+    results = Results(output, model, save, format, overwrite, resume, images.keys())
+    results.prepare()
+    for path in images.values():
+        problems += predict_file(model, path, results, symmetries, say)
+    results.finish()
+    return results.written, problems

@@ -1,0 +1,220 @@
+"""The folder of results: what may be written there, and what has been.
+
+    NAME.tif (.png, .nii.gz)    labels: ids of objects, or classes; several images in one file give one with its pages
+    NAME_probabilities.tif      the network's maps (K, *space) float32; NAME_07_probabilities.tif for one of the pages
+    NAME_overlay.png            the labels on the image, for each page too; of a volume, on its middle slice
+    objects.csv                 one row per object of all images, see `measure`
+    labels.csv                  of a classifier, instead of all these: class and confidence of each image; with
+                                probabilities, that of each class
+
+The size of a pixel is kept where the image tells it, and NIfTI labels of a NIfTI image keep its place in space.
+The labels are written last, so that an image whose files are all there is done. Nothing replaces an image that was
+given, nor a result from before unless that is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ushape.data.dataset import Colour
+from ushape.data.headers import suffix_of
+from ushape.data.images import write_image, write_labels
+from ushape.errors import DataError, RecipeError
+from ushape.files.inputs import Input
+from ushape.files.measure import measure_objects, measure_pieces
+from ushape.files.table import GrowingTable
+from ushape.model import Model, Prediction
+from ushape.picture.overlay import overlay
+
+__all__ = ["FORMATS", "PRODUCTS", "TABLE", "Labels", "Results"]
+
+PRODUCTS = ("labels", "probabilities", "overlay", "table")
+FORMATS = ("tif", "png", "nii.gz")
+TABLE = "objects.csv"
+LABEL_TABLE = "labels.csv"
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+Labels = NDArray[np.integer[Any]]
+
+
+def draw_overlay(image: NDArray[Any], labels: NDArray[np.int32], colours: Sequence[Colour]) -> NDArray[np.uint8]:
+    """The labels on the image (C, *space) as colours (3, height, width); of a volume, on its middle slice."""
+    if image.ndim == 4:
+        middle = image.shape[1] // 2
+        image, labels = image[:, middle], labels[middle]
+    return np.moveaxis(overlay(image, labels, colours=colours), -1, 0)
+
+
+def row_of_label(prediction: Prediction, classes: Sequence[str], *, each: bool) -> dict[str, list[Any]]:
+    """What a classifier says of one image: the class, how sure it is and, with `each`, how probable each class is."""
+    given = [float(f"{value:.6g}") for value in prediction.probabilities]
+    label = int(prediction.labels)
+    row: dict[str, list[Any]] = {"class": [classes[label]], "confidence": [given[label]]}
+    return row | {f"probability {name}": [value] for name, value in zip(classes, given, strict=True) if each}
+
+
+@dataclass
+class Results:
+    """See the module's docstring.
+
+    model      whose results they are
+    products   out of PRODUCTS
+    format     of the labels, out of FORMATS
+    overwrite  replace results from before
+    resume     keep results from before, and skip images that have all of them
+    inputs     resolved paths of all the images that were given
+    claimed    which image a path is the result of
+    """
+
+    folder: Path
+    model: Model
+    products: Sequence[str]
+    format: str
+    overwrite: bool
+    resume: bool
+    inputs: Collection[Path]
+    claimed: dict[Path, Path] = field(default_factory=dict)
+    written: list[Path] = field(default_factory=list)
+    table: GrowingTable | None = None
+
+    @property
+    def classifies(self) -> bool:
+        """Whether whole images have a class, and all results are one table."""
+        return self.model.task == "classification"
+
+    def prepare(self) -> None:
+        """Refuse what would refuse every image, and make the folder."""
+        unknown = [product for product in self.products if product not in PRODUCTS]
+        if unknown or not self.products:
+            found = repr(unknown[0]) if unknown else "none"
+            raise RecipeError(f"expected --save to name any of {', '.join(PRODUCTS)}, found {found}; correct it")
+        if self.format not in FORMATS:
+            raise RecipeError(f"expected --format {', '.join(FORMATS)}, found {self.format!r}; choose one of these")
+        if self.overwrite and self.resume:
+            raise RecipeError(
+                "expected --overwrite or --resume, found both; resume keeps what is done, overwrite does it anew"
+            )
+        if self.classifies and "overlay" in self.products:
+            raise RecipeError(
+                "expected --save labels, probabilities or table for a classifier, found overlay; leave it out"
+            )
+        if self.folder.exists() and not self.folder.is_dir():
+            raise RecipeError(f"expected a folder for the results, found the file {self.folder}; name another with -o")
+        if "table" in self.products or self.classifies:
+            path = self.folder / (LABEL_TABLE if self.classifies else TABLE)
+            self.check_path(path)
+            self.table = GrowingTable(path, resume=self.resume)
+            self.check_unfinished(self.table.part)
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def check_unfinished(self, part: Path) -> None:
+        """DataError when the table of an interrupted prediction would be lost."""
+        if part.exists() and not (self.overwrite or self.resume):
+            raise DataError(
+                f"expected no table of an interrupted prediction, found {part}; continue that with --resume or "
+                "replace it with --overwrite"
+            )
+        if self.overwrite:
+            part.unlink(missing_ok=True)
+
+    def paths(self, item: Input) -> list[Path]:
+        """All files that the image gives."""
+        if self.classifies:
+            return []
+        pages = [item.page_name(page) for page in item.pages]
+        files = [self.folder / f"{page}_probabilities.tif" for page in pages if "probabilities" in self.products]
+        files += [self.folder / f"{page}_overlay.png" for page in pages if "overlay" in self.products]
+        return files + [self.labels_path(item)] * ("labels" in self.products)
+
+    def labels_path(self, item: Input) -> Path:
+        """Where the labels go."""
+        return self.folder / f"{item.name}.{self.format}"
+
+    def check_path(self, path: Path) -> None:
+        """DataError when a result there would replace an image or an earlier result."""
+        if path.resolve() in self.inputs:
+            raise DataError(
+                f"expected a result that replaces no image, found one that would replace {path}; name another folder "
+                "with -o"
+            )
+        if path.exists() and not (self.overwrite or self.resume):
+            raise DataError(
+                f"expected no result called {path}, found one from before; allow replacing it with --overwrite, or "
+                "skip what is done with --resume"
+            )
+
+    def check(self, item: Input) -> None:
+        """DataError when a result of the image cannot be written, would replace anything, or has another's name."""
+        flat = not item.is_stack and self.model.preparation.dims == 2
+        if self.format == "png" and "labels" in self.products and not flat and not self.classifies:
+            found = f"{len(item.pages)} of them" if item.is_stack else "a volume"
+            raise DataError(f"expected one image for labels as PNG, found {found}; choose --format tif")
+        for path in self.paths(item):
+            other = self.claimed.setdefault(path, item.path)
+            if other != item.path:
+                raise DataError(
+                    f"expected images with different names, found {other} too; predict them into another folder"
+                )
+            self.check_path(path)
+
+    def has(self, item: Input) -> bool:
+        """Whether earlier work, that is to be continued, did all of the image."""
+        if not self.resume:
+            return False
+        if self.table is not None and item.name not in self.table.complete:
+            return False
+        return all(path.is_file() for path in self.paths(item))
+
+    def begin(self, item: Input) -> None:
+        """Drop what an interrupted prediction left of the image in the table."""
+        if self.table is not None:
+            self.table.forget(item.name)
+
+    def add_rows(self, item: Input, page: int | None, image: NDArray[Any], prediction: Prediction) -> None:
+        """Add what is said of an image or page to the table."""
+        if self.table is None:
+            return
+        columns: Mapping[str, Sequence[Any]]
+        if self.classifies:
+            columns = row_of_label(prediction, self.model.classes, each="probabilities" in self.products)
+        elif prediction.instances is not None:
+            columns = measure_objects(prediction.instances, image, item.spacing)
+        else:
+            columns = measure_pieces(prediction.labels, self.model.classes, image, item.spacing)
+        self.table.add(item.name, columns, page if item.is_stack else None)
+
+    def write_page(self, item: Input, page: int | None, image: NDArray[Any], prediction: Prediction) -> None:
+        """Write all that was asked for of an image or page but the labels."""
+        self.add_rows(item, page, image, prediction)
+        if self.classifies:
+            return
+        name = item.page_name(page)
+        if "probabilities" in self.products:
+            path = self.folder / f"{name}_probabilities.tif"
+            write_image(path, prediction.probabilities, spacing=item.spacing)
+            self.written.append(path)
+        if "overlay" in self.products:
+            path = self.folder / f"{name}_overlay.png"
+            # Ids of objects are no classes, and have their own colours.
+            colours = () if self.model.task == "instances" else self.model.colours
+            write_image(path, draw_overlay(image, prediction.labels, colours), spacing=item.spacing)
+            self.written.append(path)
+
+    def write_labels(self, item: Input, labels: Labels) -> None:
+        """Write the labels (*space), or (P, height, width) of several images."""
+        if "labels" in self.products and not self.classifies:
+            path = self.labels_path(item)
+            axes = "PYX" if item.is_stack else "ZYX"[-labels.ndim :]
+            nifti = self.format == "nii.gz" and suffix_of(item.path) in NIFTI_SUFFIXES
+            write_labels(path, labels, spacing=item.spacing, axes=axes, like=item.path if nifti else None)
+            self.written.append(path)
+
+    def finish(self) -> None:
+        """Give the table its name."""
+        if self.table is not None and self.table.close():
+            self.written.append(self.table.path)

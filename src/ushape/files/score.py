@@ -1,0 +1,310 @@
+"""Score masks on disk, made by any tool.
+
+Two files, or two folders whose files are paired by their names. Files of several pages are scored page by page, unless
+the estimate says that they are slices of one volume. What cannot be scored is reported and the others are done.
+
+What the values are: with `classes`, classes of pixels; otherwise ids of objects. Where both sides hold two values at
+most, no more than one of them is told apart from the background: then objects are its connected pieces, and pixels are
+scored beside them. A side whose only value beside 0 is not 1 (0 and 255) holds no ids in any case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ushape.data.headers import stem_of
+from ushape.data.images import read_layout, read_mask
+from ushape.data.naming import MASK_WORDS, images_in, without_word
+from ushape.errors import DataError
+from ushape.files.sentences import Reasons
+from ushape.files.table import write_table
+from ushape.tally import Evaluation, Tally, pieces
+
+__all__ = ["evaluation_to_dict", "score_files", "write_rows"]
+
+Labels = NDArray[np.int32]
+
+MOST_CLASSES = 1000
+"""More classes than this are ids of objects, given by mistake."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A reference and its estimate, or one page of both."""
+
+    name: str
+    reference: Path
+    estimate: Path
+    page: int | None = None
+    reference_axes: str | None = None
+
+    def read(self) -> tuple[Labels, Labels]:
+        """Both masks; DataError when they cannot be read or their sizes differ."""
+        first = read_mask(self.reference, page=self.page, axes=self.reference_axes)
+        second = read_mask(self.estimate, page=self.page)
+        if first.shape != second.shape:
+            raise DataError(
+                f"{self.estimate}: expected the reference's size {first.shape}, found {second.shape}; "
+                "score each estimate against the mask of the same image"
+            )
+        return first, second
+
+
+def some_values(mask: Labels) -> set[int]:
+    """Up to three of the values from 0 up: the lowest, the highest, and one between them."""
+    counted = mask[mask >= 0]
+    if not counted.size:
+        return set()
+    low, high = int(counted.min()), int(counted.max())
+    between = counted[(counted != low) & (counted != high)]
+    return {low, high, *between[:1].tolist()}
+
+
+@dataclass
+class Side:
+    """The values of all masks of one side: two of them, or more."""
+
+    values: set[int] = field(default_factory=set)
+
+    def add(self, mask: Labels) -> None:
+        """Take in another mask; -1 is no value."""
+        self.values |= some_values(mask)
+
+    @property
+    def highest(self) -> int:
+        """The highest value."""
+        return max(self.values, default=0)
+
+    @property
+    def is_two_valued(self) -> bool:
+        """Whether one value at most is told apart from the lowest."""
+        return len(self.values) <= 2
+
+    @property
+    def has_no_ids(self) -> bool:
+        """Whether it is two-valued and its values number nothing, such as 0 and 255."""
+        return self.is_two_valued and self.highest > 1
+
+    def foreground(self, mask: Labels) -> Labels:
+        """A two-valued mask as 0 and 1; -1 stays."""
+        lowest = min(self.values) if len(self.values) == 2 else 0
+        return np.where(mask < 0, np.int32(-1), (mask > lowest).astype(np.int32))
+
+
+def key_of(stem: str) -> str:
+    """What a stem is paired by where it has no equal: without a word for masks at its front or end."""
+    return (without_word(stem, MASK_WORDS) or stem).casefold()
+
+
+def masks_in(folder: Path, problems: list[str]) -> dict[str, Path]:
+    """The mask files of a folder by stem; a second one of a stem is a problem."""
+    masks: dict[str, Path] = {}
+    for path in images_in(folder):
+        stem = stem_of(path)
+        if stem in masks:
+            problems.append(
+                f"{path}: expected one mask called {stem}, found {masks[stem].name} as well, which is used; "
+                "rename or remove one of the two"
+            )
+        else:
+            masks[stem] = path
+    return masks
+
+
+def pair_masks(reference: Path, estimate: Path) -> tuple[list[tuple[str, Path, Path]], list[str]]:
+    """((name, reference, estimate), problems) of two files, or of the files of two folders whose names agree.
+
+    Equal stems go first; otherwise x_mask.png and x.tif belong together where no other file has such a name.
+    """
+    for path in (reference, estimate):
+        if not path.exists():
+            raise DataError(f"{path}: expected a mask or a folder of masks, found nothing; check the path")
+    if reference.is_file() and estimate.is_file():
+        return [(stem_of(reference), reference, estimate)], []
+    if reference.is_file() or estimate.is_file():
+        raise DataError(
+            f"{reference}, {estimate}: expected two masks or two folders, found one of each; name two of a kind"
+        )
+    problems: list[str] = []
+    references, estimates = masks_in(reference, problems), masks_in(estimate, [])
+    by_key: dict[str, list[Path]] = {}
+    for stem, path in estimates.items():
+        by_key.setdefault(key_of(stem), []).append(path)
+    pairs = []
+    for stem, path in references.items():
+        alike = [estimates[stem]] if stem in estimates else by_key.get(key_of(stem), [])
+        if len(alike) == 1:
+            pairs.append((stem, path, alike[0]))
+        else:
+            found = f"{alike[0].name} and {alike[1].name}" if alike else "none"
+            problems.append(
+                f"{path}: expected an estimate called {stem} in {estimate}, found {found}; predict the missing image, "
+                "or rename or remove what does not belong together"
+            )
+    if not pairs:
+        missing = f"no {next(iter(references))}" if references else f"no masks in {reference}"
+        more = f" (and {len(references) - 1} more missing)" if len(references) > 1 else ""
+        raise DataError(
+            f"{estimate}: expected an estimate with the name of a reference mask, found {missing}{more}; predict the "
+            "images or name the folders that belong together"
+        )
+    return pairs, problems
+
+
+def pages_of(name: str, reference: Path, estimate: Path) -> list[Pair]:
+    """The pairs in two files: one, or one for each page; DataError where they have different numbers of pages."""
+    first, second = read_layout(reference), read_layout(estimate)
+    if first.n_pages == second.n_pages == 1:
+        return [Pair(name, reference, estimate, page=0)]
+    if first.n_pages != second.n_pages:
+        raise DataError(
+            f"{estimate}: expected {first.n_pages} pages like the reference's, found {second.n_pages}; score each "
+            "estimate against the mask of the same image"
+        )
+    if "P" not in second.axes:
+        # A volume, even where the reference does not say what its pages are.
+        axes = first.axes.replace("P", "Z") if "Z" not in first.axes else None
+        return [Pair(name, reference, estimate, reference_axes=axes)]
+    digits = len(str(first.n_pages - 1))
+    return [Pair(f"{name}_{page:0{digits}d}", reference, estimate, page) for page in range(first.n_pages)]
+
+
+def with_classes(pair: Pair, first: Labels, second: Labels) -> tuple[Labels, Labels]:
+    """The masks, when all their values can be classes."""
+    second = np.where(first == -1, 0, second)
+    if second.min(initial=0) < 0:
+        raise DataError(
+            f"{pair.estimate}: expected classes from 0 up in an estimate, found {second.min()}; give each pixel a class"
+        )
+    for path, mask in ((pair.reference, first), (pair.estimate, second)):
+        if mask.max(initial=0) >= MOST_CLASSES:
+            raise DataError(
+                f"{path}: expected classes from 0 to {MOST_CLASSES - 1}, found {mask.max()}; drop --classes if "
+                "the values are ids of objects"
+            )
+    return first, second
+
+
+@dataclass
+class Comparison:
+    """All pairs, looked through once to know what their values are; scored in a second pass, one in memory at a time.
+
+    classes   the values are classes
+    problems  what cannot be scored
+    """
+
+    classes: bool
+    problems: list[str]
+    pairs: list[Pair] = field(default_factory=list)
+    reference: Side = field(default_factory=Side)
+    estimate: Side = field(default_factory=Side)
+
+    def look_through(self, name: str, reference: Path, estimate: Path) -> None:
+        """Take in a pair of files."""
+        reasons = Reasons(estimate, (reference,))
+        with reasons.gathering():
+            pairs = pages_of(name, reference, estimate)
+            for pair in pairs:
+                with reasons.gathering(pair.page if len(pairs) > 1 else None):
+                    first, second = self.read(pair)
+                    self.reference.add(first)
+                    self.estimate.add(second)
+                    self.pairs.append(pair)
+        self.problems += reasons.told()
+
+    def read(self, pair: Pair) -> tuple[Labels, Labels]:
+        """The masks of a pair as they stand in the files."""
+        first, second = pair.read()
+        return with_classes(pair, first, second) if self.classes else (first, second)
+
+    @property
+    def two_valued(self) -> bool:
+        """Whether objects are connected pieces on both sides."""
+        return not self.classes and self.reference.is_two_valued and self.estimate.is_two_valued
+
+    def findings(self) -> Iterator[str]:
+        """How the values were understood, where that is not plain."""
+        if self.classes:
+            return
+        if self.two_valued:
+            yield "Both sides hold two values: objects are their connected pieces, and pixels are scored beside them."
+            return
+        for what, side in (("reference", self.reference), ("estimate", self.estimate)):
+            if side.has_no_ids:
+                low, high = min(side.values), max(side.values)
+                yield f"The {what} holds no ids but the values {low} and {high}: its objects are connected pieces."
+
+    def tally(self) -> Tally:
+        """What counts these masks."""
+        if self.two_valued:
+            return Tally("semantic", ("background", "object"))
+        if not self.classes:
+            return Tally("instances", ("background", "object"))
+        n_classes = max(2, 1 + max(self.reference.highest, self.estimate.highest))
+        return Tally("semantic", [f"class {index}" for index in range(n_classes)])
+
+    def understood(self, first: Labels, second: Labels) -> tuple[Labels, Labels]:
+        """The masks of a pair as they are counted."""
+        if self.classes:
+            return first, second
+        if self.two_valued:
+            return self.reference.foreground(first), np.maximum(self.estimate.foreground(second), 0)
+        first = pieces(self.reference.foreground(first)) if self.reference.has_no_ids else first
+        second = pieces(self.estimate.foreground(second)) if self.estimate.has_no_ids else second
+        return first, second
+
+
+def score_files(
+    reference: Path, estimate: Path, *, classes: bool = False, say: Callable[[str], None] = lambda _: None
+) -> Evaluation:
+    """Score mask files, or two folders of them paired by name; pairs that cannot be scored are reported.
+
+    classes  the values are classes of pixels and not ids of objects
+    say      called with what was understood of the masks, for a person
+
+    DataError when nothing can be scored.
+    """
+    reference, estimate = Path(reference), Path(estimate)
+    files, problems = pair_masks(reference, estimate)
+    comparison = Comparison(classes, problems)
+    for name, first, second in files:
+        comparison.look_through(name, first, second)
+    if not comparison.pairs:
+        raise DataError(f"{estimate}: expected masks that can be scored, found none ({problems[0]})")
+    for finding in comparison.findings():
+        say(finding)
+    tally = comparison.tally()
+    for pair in comparison.pairs:
+        tally.add(pair.name, *comparison.understood(*comparison.read(pair)), True)
+    return tally.evaluation(problems)
+
+
+def evaluation_to_dict(evaluation: Evaluation) -> dict[str, Any]:
+    """An evaluation as JSON has it: scores and intervals by name, images as rows, problems as sentences."""
+
+    def plain(value: Any) -> Any:
+        return value.item() if isinstance(value, np.generic) else value
+
+    return {
+        "scores": {name: plain(value) for name, value in evaluation.scores.items()},
+        "intervals": {name: [float(low), float(high)] for name, (low, high) in evaluation.intervals.items()},
+        "images": [{name: plain(value) for name, value in row.items()} for row in evaluation.rows],
+        "problems": list(evaluation.problems),
+        **({} if evaluation.confusion is None else {"confusion": evaluation.confusion.tolist()}),
+    }
+
+
+def write_rows(path: Path, evaluation: Evaluation) -> None:
+    """The scores of each image as CSV: one row per image, one column per score, empty where a score is undefined.
+
+    The file appears, or replaces another, only when it is complete.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_table(path, evaluation.rows)

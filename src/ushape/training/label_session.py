@@ -1,0 +1,63 @@
+"""A training session for classes of whole images: many small images, looked at together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ushape.model import IMAGES_AT_ONCE, Evaluation, Model
+from ushape.tally import LabelTally
+from ushape.training.batches import Batch
+from ushape.training.classifying import to_label_tensors
+from ushape.training.examples import Example
+from ushape.training.label_batches import LabelBatches
+from ushape.training.session import Session
+
+__all__ = ["LabelSession"]
+
+
+class LabelSession(Session):
+    """As `Session`, with an image's class instead of a mask."""
+
+    most_watched = 2000
+
+    def make_batches(self) -> Callable[[int], Batch]:
+        """What gives batch k."""
+        images, labels = to_label_tensors(self.planned.training, self.preparation, self.device)
+        n_classes = len(self.planned.summary.classes)
+        weights = torch.tensor(self.recipe.encoding.class_weights or [1.0] * n_classes, device=self.device)
+        return LabelBatches(images, labels, weights, self.recipe.batch, self.recipe.augmentation, self.seed)
+
+    def classified(self, model: Model, examples: Sequence[Example]) -> Iterator[tuple[Example, NDArray[np.float32]]]:
+        """Each example with its probabilities (K,); how long an image takes is noted."""
+        for start in range(0, len(examples), IMAGES_AT_ONCE):
+            part = examples[start : start + IMAGES_AT_ONCE]
+            begun = time.perf_counter()
+            found = model.classify([example.image for example in part])
+            self.pace.image_seconds = (time.perf_counter() - begun) / len(part)
+            yield from zip(part, found, strict=True)
+
+    def watch(self, model: Model) -> float:
+        """The accuracy on the watched images."""
+        right = [int(found.argmax()) == int(example.mask) for example, found in self.classified(model, self.watched)]
+        return float(np.mean(right))
+
+    def time_an_image(self) -> None:
+        """Measure what classifying an image takes, for the plan."""
+        for _ in self.classified(self.model(self.state.average), self.watched[:IMAGES_AT_ONCE]):
+            pass
+
+    def finish(self) -> tuple[Model, Evaluation, dict[str, NDArray[np.int32]]]:
+        """(model, scores, labels by name) of the held-out images, with the best weights."""
+        model, tally = self.model(self.best), LabelTally(self.planned.summary.classes)
+        labels: dict[str, NDArray[np.int32]] = {}
+        for example, found in self.classified(model, self.judged()):
+            tally.add(example.sample.name, int(example.mask), found)
+            labels[example.sample.name] = np.asarray(found.argmax(), np.int32)
+        evaluation = tally.evaluation()
+        model.facts = self.facts(evaluation.scores)
+        return model, evaluation, labels

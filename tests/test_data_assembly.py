@@ -1,0 +1,117 @@
+"""What masks mean over all parts, and what dataset.toml says; samples of several files."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ushape.data.assembly import read_channels
+from ushape.data.folder import open_folder
+from ushape.errors import DataError
+from written_files import BINARY, IMAGE, blobs, save
+
+
+def write_parts(root, train, test):
+    for part, values in (("train", train), ("test", test)):
+        for i, mask in enumerate(values):
+            save(root / part / "images" / f"{i}.png")
+            save(root / part / "masks" / f"{i}.png", mask)
+
+
+def test_classes_have_one_number_in_all_parts(tmp_path):
+    """A test part without class 2 must not give its number to class 3."""
+    everything = [blobs(1, 2, 3) + np.roll(blobs(1, 2, 3), 12, axis=0) for _ in range(4)]
+    lacking = [blobs(1, 3) + np.roll(blobs(1, 3), 12, axis=0) for _ in range(4)]
+    write_parts(tmp_path, everything, lacking)
+    train, test = open_folder(tmp_path), open_folder(tmp_path, split="test")
+    assert train.classes == test.classes == ("background", "class 1", "class 2", "class 3")
+    np.testing.assert_array_equal(test.samples[0].read_mask(), lacking[0])
+
+
+def test_damage_in_another_part_does_not_matter(tmp_path):
+    write_parts(tmp_path, [BINARY], [BINARY])
+    (tmp_path / "test" / "masks" / "0.png").write_bytes(b"x")
+    dataset = open_folder(tmp_path)
+    assert (len(dataset.annotated), dataset.problems) == (1, ())
+
+
+def test_images_of_a_part_without_masks_take_the_classes_of_the_others(tmp_path):
+    mask = blobs(1, 2) + np.roll(blobs(1, 2), 12, axis=0)
+    write_parts(tmp_path, [mask] * 3, [])
+    save(tmp_path / "test" / "images" / "a.png")
+    dataset = open_folder(tmp_path, split="test")
+    assert (dataset.classes, len(dataset.annotated)) == (("background", "class 1", "class 2"), 0)
+    assert dataset.findings[0] == "No masks: 1 image for prediction."
+
+
+def test_masks_in_colours_have_colours_and_names(tmp_path):
+    for i in range(3):
+        mask = np.zeros((24, 32, 3), np.uint8)
+        mask[2 + i : 8, 3:9], mask[12:20, 5:12], mask[2:8, 20:28] = (255, 0, 0), (0, 255, 0), (255, 0, 0)
+        save(tmp_path / "images" / f"{i}.png")
+        save(tmp_path / "masks" / f"{i}.png", mask)
+    dataset = open_folder(tmp_path)
+    assert (dataset.task, dataset.classes) == ("semantic", ("background", "red", "green"))
+    assert dataset.colours == ((0, 0, 0), (255, 0, 0), (0, 255, 0))
+    assert dataset.samples[0].read_mask()[13, 6] == 2
+
+
+def test_dataset_toml_names_classes_groups_and_spacing(tmp_path):
+    for name in ("a_1", "a_2", "b_1"):
+        save(tmp_path / "images" / f"{name}.png")
+        save(tmp_path / "masks" / f"{name}.png", blobs(1, 7, 255))
+    (tmp_path / "dataset.toml").write_text(
+        'task = "semantic"\nignore = 255\ngroups = "^([a-z]+)_"\nspacing = 0.5\nunit = "nm"\n'
+        '[[classes]]\nname = "nothing"\nvalue = 0\n[[classes]]\nname = "cell"\nvalues = [1, 7]\n'
+    )
+    dataset = open_folder(tmp_path)
+    assert (dataset.task, dataset.classes) == ("semantic", ("nothing", "cell"))
+    assert [s.group for s in dataset.samples] == ["a", "a", "b"]
+    assert str(dataset.samples[0].spacing) == "0.5 x 0.5 nm"
+    assert np.unique(dataset.samples[0].read_mask()).tolist() == [-1, 0, 1]
+    assert open_folder(tmp_path, task="instances").task == "instances"
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_dataset_toml_above_a_part_holds_for_it_unless_it_has_its_own(tmp_path, inside):
+    write_parts(tmp_path, [blobs(1, 2)], [blobs(1, 2)])
+    text = '[[classes]]\nname = "x"\n[[classes]]\nname = "{}"\n[[classes]]\nname = "z"\n'
+    (tmp_path / "dataset.toml").write_text('task = "semantic"\n' + text.format("above"))
+    if inside:
+        (tmp_path / "train" / "dataset.toml").write_text('task = "semantic"\n' + text.format("inside"))
+    assert open_folder(tmp_path).classes == ("x", "inside" if inside else "above", "z")
+
+
+def test_a_mistake_in_dataset_toml_is_told(tmp_path):
+    save(tmp_path / "a.png")
+    (tmp_path / "dataset.toml").write_text("task = semantic\n")
+    with pytest.raises(DataError, match=r"dataset\.toml: expected a TOML file, found a mistake"):
+        open_folder(tmp_path)
+
+
+def test_channels_from_several_files_keep_the_wider_type(tmp_path):
+    paths = save(tmp_path / "a.tif", IMAGE), save(tmp_path / "b.tif", IMAGE.astype(np.uint16) * 100)
+    image = read_channels(paths)
+    assert (image.shape, image.dtype) == ((2, 24, 32), np.uint16)
+    np.testing.assert_array_equal(image[1], IMAGE.astype(np.uint16) * 100)
+
+
+def test_only_fifty_masks_are_read_to_open_a_folder(tmp_path, monkeypatch):
+    import ushape.data.assembly as assembly
+
+    read = []
+    facts_of = assembly.read_facts
+    monkeypatch.setattr(
+        assembly, "read_facts", lambda path, **options: read.append(path.name) or facts_of(path, **options)
+    )
+    for i in range(60):
+        save(tmp_path / "images" / f"{i:02d}.png")
+        save(tmp_path / "masks" / f"{i:02d}.png", BINARY)
+    assert len(open_folder(tmp_path).annotated) == 60
+    assert (len(read), read[0], read[-1]) == (50, "00.png", "59.png")
+
+
+def test_other_folders_say_nothing_of_a_json_file(tmp_path):
+    save(tmp_path / "a.png")
+    (tmp_path / "a.json").write_text(json.dumps({"shapes": []}))
+    assert open_folder(tmp_path).problems == ()

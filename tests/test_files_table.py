@@ -1,0 +1,135 @@
+"""Tables of rows: whole at any moment, and continued where the work stopped."""
+
+import csv
+
+import pytest
+
+from ushape.files.table import GrowingTable, write_table
+
+
+def rows_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "objects.csv"
+
+
+def columns(*areas, **more):
+    return {"object": list(range(1, len(areas) + 1)), "area": list(areas), **more}
+
+
+def test_rows_are_in_the_file_at_once_and_the_name_comes_last(path):
+    table = GrowingTable(path)
+    table.add("a", columns(3, 4))
+    assert rows_of(table.part) == [
+        {"image": "a", "object": "1", "area": "3"},
+        {"image": "a", "object": "2", "area": "4"},
+    ]
+    table.add("b", columns())
+    assert not path.exists()
+    assert table.close()
+    assert len(rows_of(path)) == 2
+    assert [p.name for p in path.parent.iterdir()] == ["objects.csv"]
+
+
+def test_without_an_image_there_is_no_table(path):
+    assert not GrowingTable(path).close()
+    assert not path.exists()
+
+
+def test_images_without_objects_still_name_the_columns(path):
+    table = GrowingTable(path)
+    table.add("a", columns())
+    table.close()
+    assert path.read_text() == "image,object,area\n"
+
+
+def test_a_column_that_comes_later_is_empty_before(path):
+    table = GrowingTable(path)
+    table.add("a", columns(3))
+    table.add("s", columns(5, **{"class": ["cell"], "area_um2": [1.25]}), page=7)
+    table.add("b", columns(6))
+    table.close()
+    assert path.read_text().splitlines() == [
+        "image,page,object,class,area,area_um2",
+        "a,,1,,3,",
+        "s,7,1,cell,5,1.25",
+        "b,,1,,6,",
+    ]
+
+
+def test_names_may_hold_anything(path):
+    table = GrowingTable(path)
+    table.add('a, "b"\nc', columns(3))
+    table.add("µ", columns(4, more=[1]))
+    table.close()
+    assert [row["image"] for row in rows_of(path)] == ['a, "b"\nc', "µ"]
+
+
+def test_a_table_is_not_continued_unless_that_is_asked_for(path):
+    first = GrowingTable(path)
+    first.add("a", columns(3))
+    first.close()
+    second = GrowingTable(path)
+    second.add("b", columns(4))
+    assert [row["image"] for row in rows_of(path)] == ["a"]
+    second.close()
+    assert [row["image"] for row in rows_of(path)] == ["b"]
+
+
+def test_a_finished_table_is_continued(path):
+    first = GrowingTable(path)
+    first.add("a", columns(3))
+    first.add("b", columns(4))
+    first.close()
+    second = GrowingTable(path, resume=True)
+    assert second.complete == {"a", "b"}
+    second.forget("a")
+    second.add("a", columns(5))
+    second.forget("c")
+    second.add("c", columns(6))
+    second.close()
+    assert [(row["image"], row["area"]) for row in rows_of(path)] == [("b", "4"), ("a", "5"), ("c", "6")]
+
+
+def test_an_interrupted_table_may_lack_rows_of_its_last_image(path):
+    first = GrowingTable(path)
+    first.add("a", columns(3))
+    first.add("b", columns(4, 5))
+    # The power fails while a row is written.
+    first.part.write_text(first.part.read_text()[:-5])
+    second = GrowingTable(path, resume=True)
+    assert second.complete == {"a"}
+    second.forget("b")
+    second.add("b", columns(4, 5))
+    second.close()
+    assert [(row["image"], row["area"]) for row in rows_of(path)] == [("a", "3"), ("b", "4"), ("b", "5")]
+
+
+def test_a_row_that_was_cut_short_is_left_out(path):
+    first = GrowingTable(path)
+    first.add("a", columns(3))
+    first.add("b", columns(44, 55))
+    first.part.write_text(first.part.read_text()[:-5])  # "b,2,"
+    second = GrowingTable(path, resume=True)
+    second.add("c", columns(6))
+    second.close()
+    assert [(row["image"], row["area"]) for row in rows_of(path)] == [("a", "3"), ("b", "44"), ("c", "6")]
+
+
+def test_rows_are_written_whole_or_not_at_all(path):
+    write_table(path, [{"name": "a", "x": 1}, {"name": "b", "y": 2}])
+    before = path.read_text()
+    assert before.splitlines() == ["name,x,y", "a,1,", "b,,2"]
+
+    class Unwritable:
+        def __str__(self):
+            raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        write_table(path, [{"name": Unwritable()}])
+    assert path.read_text() == before
+    assert [p.name for p in path.parent.iterdir()] == ["objects.csv"]

@@ -1,0 +1,150 @@
+"""Rules for classes of whole images, their hold-out, and a whole small run."""
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+import ushape
+from ushape.data.dataset import Dataset, Sample
+from ushape.errors import DataError, RecipeError
+from ushape.model import Preparation
+from ushape.run import train_run
+from ushape.training.classifying import mirrored_alike, split_labels, to_label_tensors, working_size
+from ushape.training.examples import Example, read_examples
+from ushape.training.planning import Speed, make_plan, plan_recipe
+
+SETTINGS = ("network.channels=8", "batch=8")
+
+
+def stripes(index: int, size: int = 12) -> np.ndarray:
+    """(1, H, W) uint8: stripes across for even indices, upright for odd ones, on noise."""
+    rng = np.random.default_rng(index)
+    image = rng.normal(100, 20, (size, size))
+    image[(np.arange(size) + index // 2) % 4 < 2] += 80
+    return (image if index % 2 else image.T).clip(0, 255).astype(np.uint8)[None]
+
+
+def striped(n: int, first: int = 0) -> Dataset:
+    samples = tuple(Sample(f"s{i}", partial(stripes, i), label=i % 2) for i in range(first, first + n))
+    return Dataset("stripes", samples, "classification", ("upright", "across"))
+
+
+def test_sizes_are_the_median_at_most_128_and_legal():
+    assert working_size([(28, 28)] * 3) == (28, 28)
+    assert working_size([(8, 8)]) == (8, 8)
+    assert working_size([(500, 1000), (250, 500), (300, 600)]) == (64, 128)
+    assert working_size([(30, 30)]) == (32, 32)
+
+
+def arrows(side: str, index: int) -> np.ndarray:
+    image = np.random.default_rng(index).normal(0, 0.1, (1, 24, 24))
+    image[:, 6:18, slice(0, 12) if side == "left" else slice(12, 24)] += 1
+    return image
+
+
+def test_mirroring_is_asked_of_the_images():
+    def example(image, label):
+        return Example(Sample("a", lambda: image, label=label), image, np.asarray(label, np.int32))
+
+    handed = [example(arrows(side, i), label) for i in range(30) for label, side in enumerate(("left", "right"))]
+    assert mirrored_alike(handed) < 0.2
+    assert mirrored_alike(read_examples(striped(60).samples)[0]) > 0.95
+
+
+def test_every_class_is_held_out_evenly():
+    labels = np.array([0] * 50 + [1] * 10 + [2] * 2 + [3])
+    training, held = split_labels(labels, 0.2)
+    assert np.bincount(labels[held], minlength=4).tolist() == [10, 2, 1, 0]
+    assert sorted([*training, *held]) == list(range(63))
+    assert np.diff(held[:10]).tolist() == [5] * 9
+
+
+def test_no_more_is_held_out_than_tells_something():
+    _, held = split_labels(np.arange(60_000) % 10, 0.2)
+    assert len(held) == 5000
+
+
+def test_tensors_hold_prepared_images_and_their_classes():
+    examples, _ = read_examples(striped(4).samples)
+    preparation = Preparation(mean=(100.0,), std=(50.0,), normalisation="dataset", size=(8, 8))
+    images, labels = to_label_tensors(examples, preparation, torch.device("cpu"))
+    assert (images.shape, images.dtype) == ((4, 1, 8, 8), torch.float16)
+    assert labels.tolist() == [0, 1, 0, 1]
+    assert images[1].float().numpy() == pytest.approx(preparation(stripes(1)), abs=2e-3)
+
+
+def test_the_plan_tells_its_rules():
+    planned = make_plan(striped(40))
+    recipe = planned.recipe
+    assert (recipe.network.head, recipe.encoding.kind, recipe.patch) == ("decoder", "label", (12, 12))
+    assert recipe.augmentation.mirror
+    assert any("mirrored left and right too: mirrored ones are recognised" in reason for reason in recipe.reasons)
+    assert len(planned.validation) == 8
+    assert {e.sample.label for e in planned.validation} == {0, 1}
+
+
+def test_the_width_follows_the_time():
+    summary = make_plan(striped(40)).summary
+    summary = replace(summary, n_images=1000)
+    widths = [plan_recipe(summary, seconds=s, speed=Speed(1e-9)).network.channels for s in (1, 5, 100)]
+    assert widths == sorted(widths)
+    assert (widths[0], widths[-1]) == (16, 64)
+
+
+def test_one_class_is_nothing_to_tell_apart():
+    data = striped(6)
+    data = replace(data, samples=tuple(s for s in data.samples if s.label == 0))
+    with pytest.raises(
+        DataError, match=r"^stripes: expected images of at least 2 classes, found one class only in the 3"
+    ):
+        make_plan(data)
+
+
+def test_the_papers_recipe_needs_masks():
+    with pytest.raises(
+        RecipeError, match=r"^expected masks for the paper's recipe, found images with one class each; u"
+    ):
+        make_plan(striped(6), recipe="paper")
+
+
+def test_a_head_without_its_encoding_is_refused():
+    with pytest.raises(
+        RecipeError, match=r"^expected network.head pixels for maps and another for the encoding label, "
+    ):
+        make_plan(striped(6), settings=("network.head=pixels",))
+
+
+def test_training_learns_saves_and_classifies(tmp_path):
+    finished = train_run(striped(60), output=tmp_path / "run", steps=60, settings=SETTINGS, device="cpu")
+    assert finished.evaluation.scores["accuracy"] > 0.9
+    model = ushape.load(tmp_path / "run")
+    evaluation = model.evaluate(striped(20, first=100))
+    assert evaluation.scores["accuracy"] > 0.9
+    assert evaluation.confusion.sum() == 20
+    assert {"name", "class", "estimate", "confidence", "right"} == set(evaluation.rows[0])
+    prediction = model.predict(stripes(101)[0])
+    assert prediction.labels.shape == ()
+    assert model.classes[int(prediction.labels)] == "across"
+    assert prediction.probabilities.sum() == pytest.approx(1, abs=1e-4)
+    assert prediction.instances is None
+
+
+def test_the_same_seed_gives_the_same_classifier_and_an_interrupted_one_resumes(tmp_path):
+    data, options = striped(30), {"settings": SETTINGS, "device": "cpu"}
+    whole = train_run(data, keep_folder=False, steps=8, **options).model.network.state_dict()
+    train_run(data, output=tmp_path / "run", steps=4, **options)
+    resumed = train_run(data, output=tmp_path / "run", steps=8, resume=True, device="cpu").model.network.state_dict()
+    again = train_run(data, keep_folder=False, steps=8, **options).model.network.state_dict()
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    assert resumed.keys() == whole.keys()
+
+
+def test_a_classifier_is_not_turned():
+    model = train_run(striped(20), keep_folder=False, steps=2, settings=SETTINGS, device="cpu").model
+    with pytest.raises(
+        RecipeError, match=r"^expected 1 rotation for a classifier, found 8; a turned image may be of an"
+    ):
+        model.evaluate(striped(4), symmetries=8)
