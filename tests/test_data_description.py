@@ -246,7 +246,7 @@ def test_a_draft_tells_groups_and_spacing(tmp_path):
 
 
 def test_a_draft_shows_what_was_understood_and_every_other_key_as_a_comment():
-    dataset = replace(plain_dataset(["a", "b"], ["", ""]), findings=("Understood so.", "And so."))
+    dataset = replace(plain_dataset(["a", "b"], ["", ""]), findings=("Understood so.", "And\n \x07so."))
     text = draft_description(dataset)
     assert text.splitlines()[1:3] == ["#   Understood so.", "#   And so."]
     assert tomllib.loads(text) == {"task": "semantic", "classes": [{"name": "background"}, {"name": "foreground"}]}

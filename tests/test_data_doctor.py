@@ -433,6 +433,13 @@ def test_mixed_types():
     ]
 
 
+def test_real_numbers_of_two_scales():
+    images = [noise(i) / (255 if i else 1) for i in range(6)]
+    ((severity, text),) = said(made(images, [blobs()] * 6))
+    assert severity == "warning"
+    assert "different types: real numbers (a), real numbers from 0 to 1 (b and 4 more);" in text
+
+
 def test_a_channel_that_is_empty_everywhere():
     images = [noise(i, channels=4) for i in range(6)]
     for image in images:

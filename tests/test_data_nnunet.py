@@ -140,6 +140,15 @@ def test_dataset_toml_overrules_dataset_json(tmp_path):
     assert open_folder(tmp_path).classes == ("x", "y")
 
 
+def test_two_files_of_one_case_are_a_problem_and_other_parts_do_not_confuse(tmp_path):
+    for name in ("a.png", "a.tif", "b.png"):
+        save(tmp_path / "imagesTs" / name)
+    save(tmp_path / "images" / "train" / "c.png")
+    dataset = open_folder(tmp_path)
+    assert [s.name for s in dataset.samples] == ["a", "b"]
+    assert "a.tif: expected one file called a, found a.png as well, which is used" in dataset.problems[0]
+
+
 def test_a_folder_of_images_without_any_is_an_error(tmp_path):
     (tmp_path / "imagesTr").mkdir()
     assert is_nnunet_folder(tmp_path)

@@ -208,3 +208,14 @@ def test_images_alone_in_a_table_are_for_prediction(tmp_path):
     write_files(tmp_path, "x")
     path = write(tmp_path / "l.csv", ("image",), ("x.png",))
     assert open_folder(path).findings[0] == "No masks: 1 image for prediction."
+
+
+def test_a_csv_file_that_fits_decides_about_parts(tmp_path):
+    for name in ("train/x", "train/y", "test/z"):
+        save(tmp_path / f"{name}.png")
+    rows = ("train/x.png", "a", "train"), ("train/y.png", "b", "val"), ("test/z.png", "b", "test")
+    path = write(tmp_path / "l.csv", ("image", "label", "split"), *rows)
+    assert find_parts(tmp_path) == ("train", "val", "test")
+    assert [[s.label for s in open_folder(tmp_path, split=p).samples] for p in (None, "val", "test")] == [[0], [1], [1]]
+    write(path, ("image", "label"), *(row[:2] for row in rows))
+    assert (find_parts(tmp_path), len(open_folder(tmp_path))) == ((), 3)

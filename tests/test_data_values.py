@@ -160,6 +160,14 @@ def test_jpeg_of_nothing_or_of_everything(tmp_path):
         np.testing.assert_array_equal(values, np.full((8, 8), expected))
 
 
+def test_blocks_of_a_jpeg_may_be_off_by_a_little(discs):
+    blocks = discs * 255
+    blocks[128:, :64] = 0
+    blocks[144:, :16], blocks[144:, 32:48], blocks[:4, 0] = 1, 2, (3, 4, 250, 251)
+    assert snap_to_two(blocks[None]) is None
+    np.testing.assert_array_equal(snap_to_two(blocks[None], jpeg=True)[0] > 0, blocks > 127)
+
+
 def test_jpeg_of_classes_ids_or_faint_values_is_refused(tmp_path, discs):
     ids = label(discs)
     cases = {
@@ -202,8 +210,10 @@ def test_ids_and_classes_are_never_taken_for_ghosts(discs):
     big = np.where(ids == ids.max(), 250, 4 * ids)
     big[100:, :] = 250
     thick = discs * 255
-    thick[60:66, 60:66], thick[0, :8] = 128, np.arange(8)  # a region between the two values
-    for mask in (ids, 40 * ids, voc, outline, big, thick):
+    thick[60:66, 60:66] = 110 + np.arange(36).reshape(6, 6) * 7 % 36  # a region between the two values
+    stripes = np.tile([0, 0, 0, 90, 255, 255, 255, 160], (160, 20))  # a quarter of the pixels lie between
+    stripes[::2] += np.where(stripes[::2] == 90, 7, 0) - np.where(stripes[::2] == 160, 9, 0)
+    for mask in (stripes, ids, 40 * ids, voc, outline, big, thick):
         assert snap_to_two(mask[None]) is None
     faint = np.where(discs, 20, 0)
     faint[80, 3:9] = np.arange(6) + 2

@@ -268,6 +268,7 @@ EXTREMES = [
     ({"depth": 7, "channels": 2, "padding": "same", "scale": 4, "in_channels": 3}, (1000, 1501)),
     ({"dims": 3, "depth": 5, "n_classes": 100}, (300, 204, 188)),
     ({"depth": 2, "channels": 1, "n_classes": 1}, (18, 2000)),
+    ({"depth": 3, "channels": 2}, (2004, 44)),
 ]
 
 
@@ -341,6 +342,11 @@ def test_the_default_says_what_the_papers_figure_says():
     assert {"copy and crop 568² → 392², 88 pixels off each side", "64² → 56²", "31,030,658", "301 GFLOP"} <= said
     legend = {"convolution 3×3, ReLU", "copy and crop", "max pooling 2×2", "up-convolution 2×2", "convolution 1×1"}
     assert legend <= said
+
+
+def test_sizes_that_are_no_squares_are_height_times_width():
+    said = words(architecture_drawing(trace(on_meta(depth=2), (60, 100))))
+    assert {"60×100", "58×98", "56×96", "28×48", "26×46", "24×44", "48×88", "46×86", "44×84"} <= said
 
 
 def test_the_outline_of_a_crop_is_as_high_as_the_box_where_it_lands():

@@ -164,3 +164,10 @@ def test_the_usual_spacing_is_the_middle_one():
     data = semantic(mask, mask, mask, mask, spacings=spacings)
     assert summarise(data, read_examples(data.samples)[0]).spacing == Spacing((1, 1))
     assert summarise(semantic(mask), read_examples(semantic(mask).samples)[0]).spacing is None
+
+
+def test_masks_of_one_class_only_teach_nothing():
+    ones = np.ones((8, 8), np.int32)
+    data = semantic(ones, ones)
+    with pytest.raises(DataError, match=r"^three: expected at least 2 classes in the masks, found one and the same in e"):
+        summarise(data, read_examples(data.samples)[0])

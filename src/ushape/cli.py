@@ -8,24 +8,22 @@ Everything heavy is imported inside the command that needs it, so that `--help` 
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from ushape.console import Output, answering, listener, open_data, score_table, show_scores
+
 if TYPE_CHECKING:
     from ushape.data.dataset import Dataset, Task
     from ushape.training.clock import Clock
-    from ushape.training.session import Listener
 
 # Threads that spin while they wait take the processors from those that work, wherever other programs run beside this
 # one: a training step took 2 s instead of 0.8 s. Alone on the machine it makes no difference. Read when torch loads.
@@ -44,32 +42,13 @@ app = typer.Typer(
 )
 
 
-@dataclass
-class Output:
-    """Where a command's answer goes: words for a person, or one JSON object."""
-
-    as_json: bool
-
-    def say(self, text: str) -> None:
-        """Words for a person, on standard error."""
-        print(text, file=sys.stderr, flush=True)
-
-    def result(self, values: dict[str, Any], text: str) -> None:
-        """The answer, on standard output: `values` as JSON or `text`."""
-        print(json.dumps(values, default=str) if self.as_json else text, flush=True)
-
-    def error(self, text: str) -> None:
-        """What is the answer instead where there is none: for programs only, a person reads the line."""
-        if self.as_json:
-            self.result({"error": text}, "")
-
-
 class TaskChoice(StrEnum):
     """What the masks of a folder are read for."""
 
     AUTO = "auto"
     SEMANTIC = "semantic"
     INSTANCES = "instances"
+    CLASSIFICATION = "classification"
 
     @property
     def task(self) -> Task | None:
@@ -83,73 +62,11 @@ TaskOption = Annotated[
     TaskChoice,
     typer.Option("--task", help="What the masks of a folder mean: classes of pixels, or objects one by one."),
 ]
+Csv = Annotated[Path | None, typer.Option("--csv", help="Write each image's scores to this file.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Data = Annotated[str, typer.Argument(help="A folder, or a name from `ushape datasets list`, with a part as name:part.")]
 ModelArgument = Annotated[str, typer.Argument(help="A run folder or a model file.")]
 Rotations = Annotated[int, typer.Option(help="Average over 1, 2, 4 or 8 flips and quarter turns of each image.")]
-
-
-def sentence_of(error: Exception) -> str | None:
-    """What a person should read of an error; None for a mistake of the program, which needs its traceback."""
-    from ushape.errors import UshapeError
-
-    if isinstance(error, UshapeError):
-        return str(error)
-    if not isinstance(error, (OSError, MemoryError, RuntimeError)):
-        return None
-    from ushape import files
-
-    return files.sentence_of(error)
-
-
-@contextmanager
-def answering(as_json: bool, debug: bool) -> Iterator[Output]:
-    """Run a command: mistakes of the user become one line and status 1, Ctrl-C status 130."""
-    out = Output(as_json)
-    try:
-        yield out
-    except (typer.Exit, BrokenPipeError):
-        raise
-    except typer.BadParameter as error:
-        out.error(error.message)
-        raise
-    except KeyboardInterrupt:
-        out.error("interrupted")
-        out.say("interrupted")
-        raise typer.Exit(130) from None
-    except Exception as error:
-        sentence = sentence_of(error)
-        out.error(sentence or f"{type(error).__name__}: {error}")
-        if sentence is None or debug:
-            raise
-        out.say(f"error: {sentence}")
-        raise typer.Exit(1) from None
-
-
-def open_data(data: str, out: Output, task: Task | None = None) -> Dataset:
-    """The dataset behind DATA; what was understood is told. Its problems are told by what is done with it."""
-    from ushape.data.catalog import open_dataset
-
-    dataset = open_dataset(data, task=task)
-    for finding in dataset.findings:
-        out.say(f"  {finding}")
-    return dataset
-
-
-def score_table(scores: dict[str, float]) -> str:
-    """Scores as lines of name and value."""
-    width = max(map(len, scores), default=0)
-    return "\n".join(
-        f"{name:<{width}}  {value:.4f}" if isinstance(value, float) else f"{name:<{width}}  {value}"
-        for name, value in scores.items()
-    )
-
-
-def listener() -> Listener:
-    """A progress bar on a terminal, a line now and then elsewhere; both on standard error."""
-    from ushape.progress import BarListener, LineListener
-
-    return BarListener() if sys.stderr.isatty() else LineListener()
 
 
 def clock() -> Clock:
@@ -220,6 +137,39 @@ def demo(
 
 
 @app.command()
+def check(
+    data: Data,
+    write: Annotated[
+        bool, typer.Option("--write", help="Draft a dataset.toml in the folder, to say what the masks mean.")
+    ] = False,
+    task: TaskOption = TaskChoice.AUTO,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Look through DATA and say what is wrong with it, if anything, and what training would do about it."""
+    with answering(as_json, debug) as out:
+        from dataclasses import asdict
+
+        from ushape.data.catalog import open_dataset
+        from ushape.data.doctor import examine
+        from ushape.data.draft import write_draft
+
+        dataset = open_dataset(data, task=task.task)
+        findings = examine(dataset)
+        written = write_draft(Path(data), dataset) if write else None
+        counts = {s: sum(finding.severity == s for finding in findings) for s in ("error", "warning", "note")}
+        head = f"{len(dataset)} images, {len(dataset.annotated)} annotated, for {dataset.task} of "
+        lines = [head + ", ".join(dataset.classes), *(f"{f.severity:<8} {f}" for f in findings)]
+        lines.append(", ".join(f"{n} {severity}{'s' * (n != 1)}" for severity, n in counts.items()))
+        lines += [f"written  {written}"] if written else []
+        values = {"findings": [asdict(finding) for finding in findings], **counts, "images": len(dataset)}
+        values |= {"annotated": len(dataset.annotated), "task": dataset.task, "classes": dataset.classes}
+        out.result(values | ({"written": str(written)} if written else {}), "\n".join(lines))
+        if counts["error"]:
+            raise typer.Exit(1)
+
+
+@app.command()
 def plan(
     data: Data,
     minutes: Annotated[float | None, typer.Option(help="Time budget.")] = 10.0,
@@ -240,12 +190,12 @@ def plan(
         planned = make_plan(
             open_data(data, out, task.task), recipe=recipe, settings=settings or (), minutes=minutes, device=device
         )
-        for problem in planned.problems:
+        for problem in (*planned.problems, *planned.concerns):
             out.say(f"  warning: {problem}")
         reasons = "\n".join(f"- {reason}" for reason in planned.recipe.reasons)
         counts = f"{len(planned.training)} images to train on, {len(planned.validation)} held out to choose by"
         values = {"recipe": asdict(planned.recipe), "training": len(planned.training)}
-        values |= {"validation": len(planned.validation), "problems": planned.problems}
+        values |= {"validation": len(planned.validation), "problems": planned.problems, "concerns": planned.concerns}
         out.result(values, f"{counts}\n{reasons}\n\n{write_recipe(planned.recipe)}")
 
 
@@ -293,16 +243,18 @@ def train(
 @app.command()
 def predict(
     model: ModelArgument,
-    images: Annotated[list[str], typer.Argument(help="Image files or folders of images.")],
+    images: Annotated[list[str], typer.Argument(help="Image files, folders of images, or patterns like 'new/*.tif'.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")],
     save: Annotated[str, typer.Option(help="Any of labels,probabilities,overlay,table.")] = "labels",
+    format: Annotated[str, typer.Option(help="Of the label images: tif, png or nii.gz.")] = "tif",
     rotations: Rotations = 1,
     device: Device = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist already.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Skip images whose results are there already.")] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Segment images of any size; a file that fails is reported and the others are done."""
+    """Segment or classify images of any size; a file that fails is reported and the others are done."""
     with answering(as_json, debug) as out:
         from ushape.files import predict_files
         from ushape.model import load
@@ -312,8 +264,10 @@ def predict(
             images,
             output,
             save=tuple(dict.fromkeys(filter(None, map(str.strip, save.split(","))))),
+            format=format,
             symmetries=rotations,
             overwrite=overwrite,
+            resume=resume,
             say=out.say,
         )
         for problem in problems:
@@ -329,6 +283,7 @@ def evaluate(
     model: ModelArgument,
     data: Data,
     rotations: Rotations = 1,
+    csv: Csv = None,
     device: Device = "auto",
     as_json: Json = False,
     debug: Debug = False,
@@ -338,8 +293,7 @@ def evaluate(
         from ushape.model import load
 
         loaded = load(model, device=device)
-        found = loaded.evaluate(open_data(data, out, loaded.task), symmetries=rotations)
-        show_scores(out, found.scores, found.rows, found.problems)
+        show_scores(out, loaded.evaluate(open_data(data, out, loaded.task), symmetries=rotations), csv)
 
 
 @app.command()
@@ -349,6 +303,7 @@ def score(
     classes: Annotated[
         bool, typer.Option("--classes", help="The values are classes of pixels, not ids of objects.")
     ] = False,
+    csv: Csv = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -356,22 +311,7 @@ def score(
     with answering(as_json, debug) as out:
         from ushape.files import score_files
 
-        found = score_files(reference, estimate, classes=classes)
-        show_scores(out, found.scores, found.rows, found.problems)
-
-
-def show_scores(out: Output, scores: dict[str, float], rows: tuple[dict[str, Any], ...], problems: Any) -> None:
-    """Print scores of all images and of each; status 1 where some images failed."""
-    for problem in problems:
-        out.say(f"error: {problem}")
-    first = [name for name in ("AP@0.5", "AP@0.75", "SEG", "pixel error", "mean Dice") if name in scores]
-    lines = [f"{'image':<28}" + "".join(f"{name:>14}" for name in first)]
-    for row in rows:
-        cells = "".join(f"{row[name]:>14.4f}" if name in row else f"{'-':>14}" for name in first)
-        lines.append(f"{row['name']:<28}{cells}")
-    out.result({"scores": scores, "images": rows, "problems": problems}, "\n".join([*lines, "", score_table(scores)]))
-    if problems:
-        raise typer.Exit(1)
+        show_scores(out, score_files(reference, estimate, classes=classes, say=out.say), csv)
 
 
 class DatasetAction(StrEnum):
@@ -395,14 +335,52 @@ def datasets(
 
         if action is DatasetAction.LIST:
             entries = {entry: catalog.describe(entry) for entry in catalog.names()}
-            out.result(entries, "\n".join(entries.values()))
+            out.result(entries, "\n\n".join(entries.values()))
             return
         if name is None:
             raise typer.BadParameter(f"name the dataset: ushape datasets {action.value} NAME")
-        if action is DatasetAction.GET:
-            out.say(catalog.describe(name))
         path = catalog.dataset_path(name, download=action is DatasetAction.GET)
+        if action is DatasetAction.GET:
+            out.say(f"{catalog.terms(name)}\n{catalog.check_copy(name)}")
         out.result({"name": name, "path": str(path)}, str(path))
+
+
+class Picture(StrEnum):
+    """What `ushape show` draws."""
+
+    ARCHITECTURE = "architecture"
+    SKIP = "skip"
+
+
+@app.command()
+def show(
+    what: Annotated[Picture, typer.Argument(help="The whole network, or one of its skip connections.")],
+    model: Annotated[
+        str | None, typer.Argument(help="A run folder or model file; default: the paper's U-Net.")
+    ] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the input; default: what suits the network.")] = None,
+    depth: Annotated[int | None, typer.Option(help="Levels of another network than the paper's.")] = None,
+    channels: Annotated[int | None, typer.Option(help="Channels of its first level.")] = None,
+    padding: Annotated[str | None, typer.Option(help="valid or same.")] = None,
+    level: Annotated[int, typer.Option(help="Of the skip connection, from 0 at the top.")] = 0,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="A picture to write, .svg or .png.")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show the U of a real network: shapes, parameters, receptive field, memory and operations, and a picture of it."""
+    with answering(as_json, debug) as out:
+        from ushape.picture.describe import architecture_facts, describe_architecture
+        from ushape.picture.show import chosen_network, write_picture
+
+        network = chosen_network(model, depth=depth, channels=channels, padding=padding)
+        from ushape.picture.trace import usual_size
+
+        wanted = size if size is not None else usual_size(network)
+        text, values = describe_architecture(network, wanted), architecture_facts(network, wanted)
+        if output is not None:
+            write_picture(output, network, wanted, level=level if what is Picture.SKIP else None)
+            text, values = f"{text}\npicture  {output}", values | {"picture": str(output)}
+        out.result(values, text)
 
 
 @app.command()

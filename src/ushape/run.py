@@ -258,7 +258,7 @@ def train_run(
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         listener = Logged(listener, folder / "log.txt")
-    for text in (*planned.recipe.reasons, *(f"warning: {problem}" for problem in planned.problems)):
+    for text in (*planned.recipe.reasons, *(f"warning: {each}" for each in (*planned.problems, *planned.concerns))):
         listener.words(f"  {text}")
     kind = LabelSession if planned.summary.task == "classification" else Session
     session = kind(

@@ -17,6 +17,7 @@ from scipy import ndimage
 from ushape.data.dataset import Task
 from ushape.scoring.calibration import Calibration, count_calibration
 from ushape.scoring.classes import class_scores, count_labels
+from ushape.scoring.intervals import label_intervals, object_intervals, pixel_intervals
 from ushape.scoring.objects import ObjectCounts, count_objects, object_scores
 from ushape.scoring.pixels import confusion_matrix, pixel_scores
 
@@ -101,8 +102,14 @@ class Tally:
     def evaluation(self, problems: Sequence[str] = ()) -> Evaluation:
         """All of it."""
         pixels = [c.pixels for c in self.counts if c.pixels is not None]
-        confusion = np.sum(pixels, axis=0) if pixels else None
-        return Evaluation(self.scores(), self.rows(), tuple(problems), confusion=confusion)
+        objects = [c.objects for c in self.counts if c.objects is not None]
+        return Evaluation(
+            self.scores(),
+            self.rows(),
+            tuple(problems),
+            pixel_intervals(pixels, self.classes) | object_intervals(objects),
+            confusion=np.sum(pixels, axis=0) if pixels else None,
+        )
 
 
 class LabelTally:
@@ -142,7 +149,8 @@ class LabelTally:
         n_images = scores.pop("n_images")
         scores["expected calibration error"] = calibration.expected_calibration_error
         scores |= {"n_images": n_images}
-        return Evaluation(scores, self.rows(), tuple(problems), confusion=confusion, calibration=calibration)
+        intervals = label_intervals(references, given.argmax(axis=1), self.classes)
+        return Evaluation(scores, self.rows(), tuple(problems), intervals, confusion, calibration)
 
 
 def score_masks(

@@ -6,14 +6,17 @@ The keys are those of `description`. Whatever is not known stands there as a com
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from ushape.data.colours import hex_of_colour, is_packed, unpack_colour
 from ushape.data.dataset import Dataset
 from ushape.data.description import DESCRIPTION_FILE, Description
 from ushape.data.masks import MaskRule, find_rule
+from ushape.errors import DataError
 
-__all__ = ["draft_description"]
+__all__ = ["draft_description", "write_draft"]
 
 # How people number the samples of one stack, field or patient; tried in this order.
 GROUP_PATTERNS = ("^(.*)_[0-9]+$", "^(.*)-[0-9]+$", "^(.*?)[_-]", "^(.*)[_-]", "^([A-Za-z]+)", "^([^.]+)")
@@ -106,3 +109,16 @@ def draft_description(dataset: Dataset, rule: MaskRule | None = None) -> str:
             "",
         ]
     )
+
+
+def write_draft(folder: Path, dataset: Dataset, rule: MaskRule | None = None) -> Path:
+    """Write the draft as dataset.toml into the folder; returns its path. DataError where there is one already."""
+    path = folder / DESCRIPTION_FILE
+    if not folder.is_dir():
+        raise DataError(f"{folder}: expected a folder to write dataset.toml into, found none; name the data's folder")
+    if path.exists():
+        raise DataError(f"{path}: expected no description from before, found one; edit it, or remove it first")
+    temporary = path.with_name(f".{DESCRIPTION_FILE}.part")
+    temporary.write_text(draft_description(dataset, rule), encoding="utf-8")
+    os.replace(temporary, path)
+    return path

@@ -9,7 +9,7 @@
     IDX files                 MNIST and its likes, see `idx`
     images only               for prediction: samples without mask
 
-They are looked for in this order: IDX, Cell Tracking Challenge, nnU-Net, a CSV file whose every line fits, images/ and
+They are looked for in this order: Cell Tracking Challenge, IDX, nnU-Net, a CSV file whose every line fits, images/ and
 masks/, one mask file for each object, stacks, side by side, a folder for each group, a folder for each class, and at
 last a CSV file with lines that do not fit. So a CSV file wins over folders exactly when all that it lists is there.
 
@@ -93,15 +93,24 @@ def _only_table(path: Path) -> Path | None:
     return tables[0] if len(tables) == 1 else None
 
 
+def _fitting_table(path: Path) -> Table | None:
+    """The folder's CSV file if all that it lists is there: then nothing else decides."""
+    table_path = None if is_nnunet_folder(path) or idx_parts(path) else _only_table(path)
+    table = read_table(table_path) if table_path is not None else None
+    return table if table is not None and table.fits else None
+
+
 def _parts(path: Path) -> tuple[str, ...]:
     if path.is_file():
         return read_table(path).parts
     sequences = ctc_sequences(path)
     if sequences:
         return tuple(part for s in sequences for part in (s, f"{s}-gold"))
-    table_path = _only_table(path)
-    own = parts_of_folders(path) or parts_of_nnunet(path) or idx_parts(path)
-    return own or (_parts(table_path) if table_path is not None else ()) or parts_of_stacks(path)
+    fitting, table_path = _fitting_table(path), _only_table(path)
+    if fitting is not None:
+        return fitting.parts
+    own = parts_of_nnunet(path) or idx_parts(path) or parts_of_folders(path)
+    return own or (read_table(table_path).parts if table_path is not None else ()) or parts_of_stacks(path)
 
 
 def find_parts(path: Path) -> tuple[str, ...]:
@@ -133,7 +142,8 @@ def _choose_part(path: Path, parts: tuple[str, ...], split: str | None) -> str |
 
 
 def _place(root: Path, part: str | None) -> _Place:
-    inside = _part_folder(root, part) if root.is_dir() else None
+    whole = root.is_file() or is_nnunet_folder(root) or bool(idx_parts(root)) or _fitting_table(root) is not None
+    inside = None if whole else _part_folder(root, part)
     return _Place(_unwrapped(inside), None) if inside is not None else _Place(root, part)
 
 
@@ -238,7 +248,8 @@ def _open_place(request: Request, place: _Place, root: Path, parts: Sequence[str
         if idx_parts(place.path):
             names = [rule.name for rule in request.description.classes]
             return open_idx(place.path, place.part or idx_parts(place.path)[0], request.name, names)
-        objects = open_object_folders(request) if place.part is None else None
+        apart = place.part is None and _fitting_table(place.path) is None
+        objects = open_object_folders(request) if apart else None
         if objects is not None:
             return objects
     notes = Notes()

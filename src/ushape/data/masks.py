@@ -80,9 +80,8 @@ Reading = Literal["values", "ids", "pieces", "foreground"]
 Mapping = tuple[tuple[int, int], ...]
 
 IGNORE_VALUE = 255
-IDS_ASKED_SHARE = (
-    0.5  # fewer ids than this in one piece: the values are classes, and their pieces the objects asked for
-)
+# With fewer ids in one piece, the values are classes, and their pieces are the objects that somebody asked for.
+IDS_ASKED_SHARE = 0.5
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from ushape.data.description import ClassRule, Description
 from ushape.data.headers import stem_of, suffix_of
 from ushape.data.naming import images_in, subfolders
 from ushape.data.notes import Notes, counted, told
-from ushape.data.pairing import Match
+from ushape.data.pairing import Match, unique_stems
 from ushape.errors import DataError
 
 __all__ = ["describe_nnunet", "is_nnunet_folder", "match_nnunet", "parts_of_nnunet"]
@@ -137,7 +137,7 @@ def _files(folder: Path | None, ending: str, notes: Notes) -> list[Path]:
             f"{folder}: expected files that end in {ending} as {DATASET_FILE} says, found also {told(others)}; "
             "convert them or correct file_ending (left out)"
         )
-    return kept
+    return list(unique_stems(kept, notes, "file").values())
 
 
 def _channels(path: Path, case: _Case, n_channels: int, notes: Notes) -> tuple[Path, ...]:

@@ -47,6 +47,7 @@ __all__ = [
     "match_stacks",
     "parts_of_folders",
     "parts_of_stacks",
+    "unique_stems",
     "with_unique_names",
 ]
 
@@ -73,7 +74,7 @@ class Match:
     group: str = ""
 
 
-def _unique(files: Iterable[Path], notes: Notes, what: str) -> dict[str, Path]:
+def unique_stems(files: Iterable[Path], notes: Notes, what: str) -> dict[str, Path]:
     """Files by stem; the second file of a stem becomes a problem."""
     by_stem: dict[str, Path] = {}
     for path in files:
@@ -132,7 +133,7 @@ def match_files(images: Sequence[Path], masks: Sequence[Path], notes: Notes) -> 
 
     DataError when there are masks and none of them belongs to an image: such names would train nothing.
     """
-    by_image, by_mask = _unique(images, notes, "image"), _unique(masks, notes, "mask")
+    by_image, by_mask = unique_stems(images, notes, "image"), unique_stems(masks, notes, "mask")
     partners = _Partners(by_image)
     chosen: dict[str, Path] = {}
     orphans = []

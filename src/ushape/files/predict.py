@@ -13,6 +13,7 @@ import numpy as np
 
 from ushape.data.images import read_image
 from ushape.files.inputs import Input, find_images, input_of
+from ushape.files.pages import Pages
 from ushape.files.results import Labels, Results
 from ushape.files.sentences import Reasons
 from ushape.model import Model, Prediction
@@ -46,9 +47,10 @@ def with_page(stack: Labels | None, item: Input, index: int, labels: Labels) -> 
 def predict_pages(model: Model, item: Input, results: Results, symmetries: int, reasons: Reasons, say: Say) -> None:
     """Predict the image, volume or pages of a file; pages that fail are reasons, and 0 in the labels."""
     labels: Labels | None = None
+    read = Pages(read_image, item.path, item.axes)
     for index, page in enumerate(item.pages):
         with reasons.gathering(page if item.is_stack else None):
-            image = read_image(item.path, page=page, axes=item.axes)
+            image = read(page)
             prediction = model.predict(image, axes="CZYX" if image.ndim == 4 else "CYX", symmetries=symmetries)
             results.write_page(item, page, image, prediction)
             labels = with_page(labels, item, index, prediction.labels) if item.is_stack else prediction.labels

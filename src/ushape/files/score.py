@@ -11,7 +11,7 @@ scored beside them. A side whose only value beside 0 is not 1 (0 and 255) holds 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from ushape.data.headers import stem_of
 from ushape.data.images import read_layout, read_mask
 from ushape.data.naming import MASK_WORDS, images_in, without_word
 from ushape.errors import DataError
+from ushape.files.pages import Pages
 from ushape.files.sentences import Reasons
 from ushape.files.table import write_table
 from ushape.tally import Evaluation, Tally, pieces
@@ -36,24 +37,32 @@ MOST_CLASSES = 1000
 
 @dataclass(frozen=True)
 class Pair:
-    """A reference and its estimate, or one page of both."""
+    """A reference file and its estimate.
 
-    name: str
+    pages           number and name of each page that is scored by itself, or (None, name) for all of them together
+    reference_axes  what the reference's dimensions are, where the estimate says it
+    """
+
     reference: Path
     estimate: Path
-    page: int | None = None
+    pages: tuple[tuple[int | None, str], ...]
     reference_axes: str | None = None
 
-    def read(self) -> tuple[Labels, Labels]:
-        """Both masks; DataError when they cannot be read or their sizes differ."""
-        first = read_mask(self.reference, page=self.page, axes=self.reference_axes)
-        second = read_mask(self.estimate, page=self.page)
-        if first.shape != second.shape:
-            raise DataError(
-                f"{self.estimate}: expected the reference's size {first.shape}, found {second.shape}; "
-                "score each estimate against the mask of the same image"
-            )
-        return first, second
+    def open(self) -> Callable[[int | None], tuple[Labels, Labels]]:
+        """What reads both masks of a page; it raises DataError when one cannot be read or their sizes differ."""
+        first_of = Pages(read_mask, self.reference, self.reference_axes)
+        second_of = Pages(read_mask, self.estimate)
+
+        def masks_of(page: int | None) -> tuple[Labels, Labels]:
+            first, second = first_of(page), second_of(page)
+            if first.shape != second.shape:
+                raise DataError(
+                    f"{self.estimate}: expected the reference's size {first.shape}, found {second.shape}; "
+                    "score each estimate against the mask of the same image"
+                )
+            return first, second
+
+        return masks_of
 
 
 def some_values(mask: Labels) -> set[int]:
@@ -157,11 +166,11 @@ def pair_masks(reference: Path, estimate: Path) -> tuple[list[tuple[str, Path, P
     return pairs, problems
 
 
-def pages_of(name: str, reference: Path, estimate: Path) -> list[Pair]:
-    """The pairs in two files: one, or one for each page; DataError where they have different numbers of pages."""
+def with_pages(name: str, reference: Path, estimate: Path) -> Pair:
+    """What is scored of two files: all, or each page; DataError where they have different numbers of pages."""
     first, second = read_layout(reference), read_layout(estimate)
     if first.n_pages == second.n_pages == 1:
-        return [Pair(name, reference, estimate, page=0)]
+        return Pair(reference, estimate, ((0, name),))
     if first.n_pages != second.n_pages:
         raise DataError(
             f"{estimate}: expected {first.n_pages} pages like the reference's, found {second.n_pages}; score each "
@@ -170,9 +179,9 @@ def pages_of(name: str, reference: Path, estimate: Path) -> list[Pair]:
     if "P" not in second.axes:
         # A volume, even where the reference does not say what its pages are.
         axes = first.axes.replace("P", "Z") if "Z" not in first.axes else None
-        return [Pair(name, reference, estimate, reference_axes=axes)]
+        return Pair(reference, estimate, ((None, name),), axes)
     digits = len(str(first.n_pages - 1))
-    return [Pair(f"{name}_{page:0{digits}d}", reference, estimate, page) for page in range(first.n_pages)]
+    return Pair(reference, estimate, tuple((page, f"{name}_{page:0{digits}d}") for page in range(first.n_pages)))
 
 
 def with_classes(pair: Pair, first: Labels, second: Labels) -> tuple[Labels, Labels]:
@@ -206,22 +215,30 @@ class Comparison:
     estimate: Side = field(default_factory=Side)
 
     def look_through(self, name: str, reference: Path, estimate: Path) -> None:
-        """Take in a pair of files."""
-        reasons = Reasons(estimate, (reference,))
+        """Take in a pair of files; of its pages those that can be scored."""
+        reasons, good = Reasons(estimate, (reference,)), []
         with reasons.gathering():
-            pairs = pages_of(name, reference, estimate)
-            for pair in pairs:
-                with reasons.gathering(pair.page if len(pairs) > 1 else None):
-                    first, second = self.read(pair)
+            pair = with_pages(name, reference, estimate)
+            masks_of = pair.open()
+            for page, page_name in pair.pages:
+                with reasons.gathering(page if len(pair.pages) > 1 else None):
+                    first, second = self.checked(pair, *masks_of(page))
                     self.reference.add(first)
                     self.estimate.add(second)
-                    self.pairs.append(pair)
+                    good.append((page, page_name))
+            self.pairs.append(replace(pair, pages=tuple(good)))
         self.problems += reasons.told()
 
-    def read(self, pair: Pair) -> tuple[Labels, Labels]:
-        """The masks of a pair as they stand in the files."""
-        first, second = pair.read()
+    def checked(self, pair: Pair, first: Labels, second: Labels) -> tuple[Labels, Labels]:
+        """The masks of a pair, when their values can be what they are taken for."""
         return with_classes(pair, first, second) if self.classes else (first, second)
+
+    def masks(self) -> Iterator[tuple[str, Labels, Labels]]:
+        """(name, reference, estimate) of all that can be scored, as they are counted."""
+        for pair in self.pairs:
+            masks_of = pair.open()
+            for page, name in pair.pages:
+                yield name, *self.understood(*self.checked(pair, *masks_of(page)))
 
     @property
     def two_valued(self) -> bool:
@@ -275,13 +292,13 @@ def score_files(
     comparison = Comparison(classes, problems)
     for name, first, second in files:
         comparison.look_through(name, first, second)
-    if not comparison.pairs:
+    if not any(pair.pages for pair in comparison.pairs):
         raise DataError(f"{estimate}: expected masks that can be scored, found none ({problems[0]})")
     for finding in comparison.findings():
         say(finding)
     tally = comparison.tally()
-    for pair in comparison.pairs:
-        tally.add(pair.name, *comparison.understood(*comparison.read(pair)), True)
+    for masks in comparison.masks():
+        tally.add(*masks, complete=True)
     return tally.evaluation(problems)
 
 

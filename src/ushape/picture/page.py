@@ -216,7 +216,7 @@ img { display: block; width: 100%; height: auto; border-radius: 4px }
 img.few { image-rendering: pixelated }
 figcaption { color: var(--soft); font-size: .85rem; margin-top: .2rem }
 .swatch { display: inline-block; margin-right: .9em }
-th .swatch { margin: 0 }
+th .swatch { display: inline; margin: 0 }
 figcaption .swatch { margin: 0 0 0 .5em }
 i { display: inline-block; width: .7em; height: .7em; border-radius: 2px; margin-right: .3em;
   box-shadow: 0 0 0 1px color-mix(in srgb, var(--ink) 25%, transparent) }
@@ -268,7 +268,7 @@ pre { margin: 0; padding: .7rem .9rem; background: var(--page); border-radius: 6
   .scores { grid-template-columns: repeat(2, minmax(0, 1fr)) }
   ul.checks li { grid-template-columns: 1fr }
   dl { grid-template-columns: minmax(0, 1fr) }
-  th:first-child { min-width: 7rem; white-space: normal; overflow-wrap: anywhere }
+  th:first-child { min-width: 9rem; white-space: normal; overflow-wrap: anywhere }
   nav a { padding: .3rem 0 } }
 @media print {
   :root { --ink: #000; --soft: #444; --page: #fff; --card: #fff; --line: #ccc; --accent: #00795a;

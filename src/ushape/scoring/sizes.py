@@ -57,7 +57,7 @@ def measure_sizes(
     """
     reference, estimate = np.asarray(reference), np.asarray(estimate)
     ignored = reference < 0
-    if instances:
+    if not instances:
         reference, estimate = ndimage.label(reference > 0)[0], ndimage.label(estimate > 0)[0]
     pixel = math.prod(spacing) if spacing is not None else 1.0
     of_reference = _diameters(_areas(reference) * pixel, reference.ndim)

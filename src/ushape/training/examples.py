@@ -156,6 +156,11 @@ def require_content(dataset: Dataset, examples: Sequence[Example]) -> None:
             f"{dataset.name}: expected something annotated in the masks, found only background in all {len(examples)} "
             "of them; annotate some objects, and check that the masks are not empty by mistake"
         )
+    elif dataset.task == "semantic" and sum(share > 0 for share in class_shares(dataset, examples)) < 2:
+        raise DataError(
+            f"{dataset.name}: expected at least 2 classes in the masks, found one and the same in every labelled pixel "
+            f"of all {len(examples)}; annotate the background too, and check that the masks are whole"
+        )
 
 
 def class_shares(dataset: Dataset, examples: Sequence[Example]) -> tuple[float, ...]:

@@ -17,12 +17,14 @@ import numpy as np
 import torch
 
 from ushape.data.dataset import Dataset
+from ushape.data.doctor import Finding
 from ushape.errors import DataError, RecipeError
 from ushape.geometry import Geometry
 from ushape.model import Preparation
 from ushape.network.hardware import best_dtype, choose_device
 from ushape.network.unet import UNet
 from ushape.targets.maps import Encoding
+from ushape.training.audit import audit
 from ushape.training.augment import Augmentation
 from ushape.training.batches import Batches, TrainingImage
 from ushape.training.classifying import mirrored_alike, plan_classifier, working_size
@@ -238,7 +240,13 @@ def paper_recipe(summary: DataSummary) -> Recipe:
 
 @dataclass(frozen=True)
 class Planned:
-    """A recipe with the data it was made for."""
+    """A recipe with the data it was made for.
+
+    findings  what was understood of the data
+    problems  what could not be used
+    doctor    all that the data doctor has to say, what was understood and what could not be used included
+    concerns  what of it is an error or a warning and stands neither in `findings` nor in `problems`
+    """
 
     recipe: Recipe
     summary: DataSummary
@@ -247,6 +255,8 @@ class Planned:
     findings: tuple[str, ...]
     problems: tuple[str, ...]
     fingerprint: str
+    doctor: tuple[Finding, ...] = ()
+    concerns: tuple[str, ...] = ()
 
 
 def measure_speed(device: torch.device, dims: int) -> Speed:
@@ -327,6 +337,7 @@ def make_plan(
     if validation is not None:
         validation = like_training(dataset, validation)
     examples, problems = read_examples(dataset.samples)
+    read = examples
     summary = summarise(dataset, examples)
     if summary.task == "classification":
         summary = replace(summary, mirrored_alike=mirrored_alike(examples))
@@ -348,4 +359,6 @@ def make_plan(
             + (f" ({problems[-1]})" if problems else "; add masks")
         )
     told = (*dataset.problems, *(validation.problems if validation else ()), *problems)
-    return Planned(chosen, summary, examples, held_out, tuple(findings), told, dataset.fingerprint)
+    doctor, untold = audit(replace(dataset, findings=tuple(findings)), read, told)
+    concerns = tuple(str(finding) for finding in untold if finding.severity != "note")
+    return Planned(chosen, summary, examples, held_out, tuple(findings), told, dataset.fingerprint, doctor, concerns)
