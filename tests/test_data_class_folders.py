@@ -72,6 +72,7 @@ def test_images_beside_the_folders_are_what_is_read(tmp_path):
 
 def test_one_folder_of_images_is_no_class(tmp_path):
     write(tmp_path, cat=2)
+    assert class_folders(tmp_path) == {}
     dataset = open_folder(tmp_path)
     assert dataset.findings == (
         "No masks: 2 images for prediction.",

@@ -175,6 +175,13 @@ def test_a_test_folder_beside_images_is_not_read_in_their_place(tmp_path):
     assert [s.name for s in open_folder(tmp_path, split="test").samples] == ["b"]
 
 
+def test_other_folders_beside_images_are_not_read_in_their_place(tmp_path):
+    save(tmp_path / "images" / "a.png", IMAGE)
+    save(tmp_path / "masks" / "a.png", BINARY)
+    save(tmp_path / "old" / "images" / "b.png", IMAGE)
+    assert [s.name for s in open_folder(tmp_path).samples] == ["a"]
+
+
 def test_several_parts_without_train_have_to_be_named(tmp_path):
     save(tmp_path / "val" / "a.png", IMAGE)
     save(tmp_path / "test" / "b.png", IMAGE)

@@ -262,6 +262,7 @@ def test_the_same_labels_give_the_same_file(tmp_path):
     for name in ("a.nii.gz", "b.nii.gz"):
         write_labels(tmp_path / name, VOLUME.astype(int))
     assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+    assert (tmp_path / "a.nii.gz").read_bytes()[4:8] == bytes(4)  # the time of packing
 
 
 def test_images_are_not_written_as_nifti(tmp_path):

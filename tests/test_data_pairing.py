@@ -71,12 +71,12 @@ def test_the_exact_name_goes_before_any_other(tmp_path):
 
 
 def test_a_second_mask_of_an_image_is_a_problem(tmp_path):
-    save(tmp_path / "images" / "a.png")
-    save(tmp_path / "masks" / "a.png", BINARY)
-    save(tmp_path / "masks" / "mask_a.png", BINARY)
+    save(tmp_path / "images" / "z.png")
+    save(tmp_path / "masks" / "z.png", BINARY)
+    save(tmp_path / "masks" / "mask_z.png", BINARY)
     dataset = open_folder(tmp_path)
-    assert dataset.samples[0].files[1].name == "a.png"
-    assert "mask_a.png: expected one mask called a, found a.png as well, which is used" in dataset.problems[0]
+    assert dataset.samples[0].files[1].name == "z.png"
+    assert "mask_z.png: expected one mask called z, found z.png as well, which is used" in dataset.problems[0]
 
 
 def test_many_images_without_mask_are_one_sentence(tmp_path):

@@ -68,6 +68,8 @@ def test_depth_is_judged_over_the_whole_folder(tmp_path):
     dataset = open_folder(tmp_path)
     assert [s.read_image().shape[1] for s in dataset.samples] == [5, 9, 9]
     assert "3 files with a Z axis, 5 to 9 slices deep: read as volumes." in dataset.findings
+    save_ome(tmp_path / "b.ome.tif", STACK[:5], "ZYX")
+    assert len(open_folder(tmp_path)) == 5 + 5 + 9
 
 
 def test_pages_without_a_word_are_slices_unless_dataset_toml_says_more(tmp_path):

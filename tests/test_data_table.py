@@ -217,5 +217,8 @@ def test_a_csv_file_that_fits_decides_about_parts(tmp_path):
     path = write(tmp_path / "l.csv", ("image", "label", "split"), *rows)
     assert find_parts(tmp_path) == ("train", "val", "test")
     assert [[s.label for s in open_folder(tmp_path, split=p).samples] for p in (None, "val", "test")] == [[0], [1], [1]]
+    write(path, ("image", "label", "split"), *rows, ("no.png", "b", "val"))
+    assert find_parts(tmp_path) == ("train", "test")
+    assert len(open_folder(tmp_path).annotated) == 0
     write(path, ("image", "label"), *(row[:2] for row in rows))
     assert (find_parts(tmp_path), len(open_folder(tmp_path))) == ((), 3)

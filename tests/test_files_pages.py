@@ -89,3 +89,10 @@ def test_all_of_a_file_is_read_once(tmp_path):
     read, asked = counting(read_image)
     assert Pages(read, tmp_path / "v.tif")(None).shape == (1, 7, 20, 24)
     assert asked == [None]
+
+
+def test_volumes_over_time_are_no_volume(tmp_path):
+    tifffile.imwrite(tmp_path / "f.ome.tif", np.zeros((2, 3, 20, 24), np.uint8), metadata={"axes": "TZYX"})
+    read, asked = counting(read_image)
+    assert Pages(read, tmp_path / "f.ome.tif")(4).shape == (1, 20, 24)
+    assert asked == [4]

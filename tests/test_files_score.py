@@ -111,7 +111,7 @@ def test_ignored_pixels_of_two_values_stay_ignored(tmp_path):
 def test_one_file_with_more_values_makes_them_ids_everywhere(tmp_path):
     two = np.zeros((16, 16), np.int32)
     two[2:5, 2:5] = two[9:12, 9:12] = 1
-    reference = masks_in(tmp_path / "reference", a=two, b=SQUARE)
+    reference = masks_in(tmp_path / "reference", a=SQUARE, b=two)
     told = []
     found = score_files(reference, reference, say=told.append)
     assert (found.scores["n_reference"], told) == (3, [])

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ushape.data.dataset import Dataset, Sample
+from ushape.data.headers import stem_of
 from ushape.data.images import read_image, read_layout, read_mask
 from ushape.errors import DataError
 
@@ -62,7 +63,7 @@ class _Frame:
 
     @property
     def name(self) -> str:
-        return f"{self.sequence}_{self.image.stem}"
+        return f"{self.sequence}_{stem_of(self.image)}"
 
 
 def _in_field(size: tuple[int, ...], margin: int) -> NDArray[np.bool_]:

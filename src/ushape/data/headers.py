@@ -32,7 +32,6 @@ from ushape.data.nifti import nifti_axes
 from ushape.errors import DataError
 
 __all__ = [
-    "JPEG_SUFFIXES",
     "SUFFIXES",
     "Kind",
     "Layout",
@@ -65,7 +64,6 @@ KINDS: dict[str, Kind] = {
     NIFTI_GZ: "nifti",
 }
 SUFFIXES = tuple(KINDS)
-JPEG_SUFFIXES = (".jpg", ".jpeg")
 MAGIC: dict[bytes, Kind] = {
     b"II*\0": "tiff",
     b"MM\0*": "tiff",

@@ -217,7 +217,7 @@ def ome_options(axes: str, spacing: Spacing | None) -> dict[str, Any]:
     """What `tifffile.imwrite` needs to write an array with these axes as OME-TIFF."""
     values = _in(spacing, "um")
     sizes = {} if values is None else dict(zip("XYZ", reversed(values), strict=False))
-    physical = {f"PhysicalSize{axis}": value for axis, value in sizes.items() if axis in axes}
+    physical = {f"PhysicalSize{axis}": value for axis, value in sizes.items()}
     units = {f"{name}Unit": "µm" for name in physical}
     return {"ome": True, "metadata": {"axes": axes, **physical, **units}}
 

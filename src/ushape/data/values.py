@@ -18,7 +18,7 @@ from skimage.measure import label
 from ushape.data.colours import is_packed, name_of_colour, pack_colour, pack_colours, read_palette, unpack_colour
 from ushape.data.dataset import Colour
 from ushape.data.ghosts import MAX_COUNTED, count_values, snap_to_two
-from ushape.data.headers import JPEG_SUFFIXES
+from ushape.data.headers import file_kind
 from ushape.data.images import is_grey, read_image, read_layout, read_mask
 from ushape.errors import DataError
 
@@ -211,7 +211,7 @@ def _read_numbers(path: Path, page: int | None, axes: str | None) -> tuple[Mask 
 
 def _read_raw(path: Path, page: int | None, axes: str | None, *, snap: bool) -> tuple[Mask, bool]:
     """The values, and whether they had to be taken to the nearer of two."""
-    if path.suffix.lower() in JPEG_SUFFIXES and snap:
+    if file_kind(path) == "jpeg" and snap:
         return _read_jpeg(path, page, axes), True
     values: Mask | None = None
     planes = _read_colours(path, page, axes)

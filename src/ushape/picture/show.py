@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ushape.data.images import write_image
 from ushape.errors import RecipeError
@@ -27,7 +28,8 @@ def chosen_network(model: str | None, **settings: Any) -> UNet | Classifier:
     """
     given = {name: value for name, value in settings.items() if value is not None}
     if model is None:
-        return UNet(**given)
+        with torch.device("meta"):  # nobody needs its weights
+            return UNet(**given)
     if given:
         raise RecipeError(
             f"expected a model or settings of a network, found {model} and {', '.join(given)}; leave one of them out"

@@ -82,7 +82,7 @@ def class_table(confusions: Sequence[Matrix], classes: Sequence[str], colours: S
 
 def confusion_table(total: Matrix, classes: Sequence[str]) -> str:
     """Of the pixels of each reference class (row), the share that was given each class (column)."""
-    shares = [_shares(row, np.full(len(row), len(row))) for row in total]
+    shares = [_shares(row, np.full(len(row), row.sum())) for row in total]
     lines = [
         (escape(name), [_share_cell(share, right=row == column) for column, share in enumerate(shares[row])])
         for row, name in enumerate(classes)

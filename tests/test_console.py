@@ -1,0 +1,104 @@
+"""What commands share: tables of scores, `check`, `show`, CSV of rows, intervals."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import disc_image
+from test_cli import fails, ushape, write_folder
+from test_model import small_model
+from ushape.console import MOST_LINES, image_table, score_table
+
+
+def test_scores_stand_beside_their_intervals():
+    text = score_table({"AP@0.5": 0.5, "n_images": 3}, {"AP@0.5": (0.25, 0.75)})
+    assert text.splitlines() == ["AP@0.5    0.5000  (0.2500 to 0.7500)", "n_images  3"]
+
+
+def test_a_long_table_of_images_says_how_many_are_left_out():
+    rows = [{"name": f"image{i}", "AP@0.5": i / 100} for i in range(MOST_LINES + 7)]
+    lines = image_table(rows).splitlines()
+    assert len(lines) == MOST_LINES + 2
+    assert lines[0].split() == ["image", "AP@0.5"]
+    assert lines[-1] == "and 7 more; --csv FILE writes all of them"
+
+
+def test_what_an_image_lacks_is_a_dash():
+    assert image_table([{"name": "a", "SEG": 1.0}, {"name": "b"}]).splitlines()[2].split() == ["b", "-"]
+
+
+@pytest.fixture
+def scored(tmp_path):
+    """Two folders of four masks each, the estimates one object short."""
+    for side in ("reference", "estimate"):
+        (tmp_path / side).mkdir()
+        for index in range(4):
+            mask = disc_image(index)[1].astype(np.uint8)
+            mask[(mask == 1) & (side == "estimate")] = 0
+            Image.fromarray(mask).save(tmp_path / side / f"{index}.png")
+    return tmp_path
+
+
+def test_score_gives_rows_intervals_json_and_csv(scored):
+    status, out, words = ushape("score", scored / "reference", scored / "estimate", "--json", "--csv", scored / "x.csv")
+    assert status == 0, words
+    found = json.loads(out)
+    assert found["scores"]["AP@0.5"] == pytest.approx(0.75)
+    assert found["intervals"]["AP@0.5"] == pytest.approx([0.75, 0.75])
+    assert [row["name"] for row in found["images"]] == ["0", "1", "2", "3"]
+    with (scored / "x.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["recall@0.5"]) for row in rows] == [0.75] * 4
+
+
+def test_evaluate_writes_its_rows_too(tmp_path):
+    model = small_model("instances").save(tmp_path / "model.safetensors")
+    data = write_folder(tmp_path / "cells", n=3)
+    status, out, words = ushape("evaluate", model, data, "--csv", tmp_path / "rows.csv")
+    assert status == 0, words
+    assert "drawn anew (bootstrap)" in out
+    assert (tmp_path / "rows.csv").read_text().count("\n") == 4
+
+
+def test_check_tells_what_it_found_and_leaves_with_1_for_an_error(tmp_path):
+    data = write_folder(tmp_path / "cells")
+    status, out, words = ushape("check", data)
+    assert (status, words) == (0, "")
+    assert out.splitlines()[0] == "5 images, 5 annotated, for instances of background, object"
+    assert out.splitlines()[-1].startswith("0 errors, ")
+    Image.fromarray(np.zeros((5, 5), np.uint8)).save(data / "masks" / "cell0.tif")
+    status, out, _ = ushape("check", data, "--json")
+    found = json.loads(out)
+    assert (status, found["error"]) == (1, 1) or found["warning"] >= 1
+    assert any("cell0" in finding["where"] for finding in found["findings"])
+
+
+def test_check_drafts_a_description_once_that_reads_the_same(tmp_path):
+    data = write_folder(tmp_path / "cells")
+    status, out, words = ushape("check", data, "--write")
+    assert status == 0, words
+    assert out.splitlines()[-1] == f"written  {data / 'dataset.toml'}"
+    assert 'task = "instances"' in (data / "dataset.toml").read_text()
+    assert "5 images, 5 annotated, for instances of background, object" in ushape("check", data)[1]
+    assert "found one; edit it, or remove it first" in fails("check", data, "--write")
+
+
+def test_show_describes_and_draws_the_network(tmp_path):
+    status, out, words = ushape("show", "architecture", "--depth", "3", "--channels", "4", "-o", tmp_path / "u.svg")
+    assert status == 0, words
+    assert out.startswith("U-Net of depth 3 with 4 channels")
+    assert (tmp_path / "u.svg").read_text().startswith("<svg")
+    assert ushape("show", "skip", "--depth", "3", "--channels", "4", "-o", tmp_path / "u.png")[0] == 0
+    assert Image.open(tmp_path / "u.png").width > 500
+
+
+def test_show_takes_a_model_or_settings_and_a_picture_it_can_write(tmp_path):
+    model = small_model().save(tmp_path / "model.safetensors")
+    found = json.loads(ushape("show", "architecture", model, "--json")[1])
+    assert found["parameters"] == sum(p.numel() for p in small_model().network.parameters())
+    assert fails("show", "architecture", model, "--depth", "3").endswith("leave one of them out")
+    assert fails("show", "architecture", "-o", tmp_path / "u.gif").endswith("u.gif; rename it")
+    assert fails("show", "architecture", "--size", "573").endswith("found 573; take 572 or 588")
