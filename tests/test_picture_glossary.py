@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 
 from ushape.picture.glossary import answer, meaning
+from ushape.scoring.classes import class_scores
 from ushape.scoring.objects import count_objects, object_scores
 from ushape.scoring.pixels import pixel_scores
 
 
 def test_every_score_that_is_computed_is_explained():
     objects = object_scores([count_objects(np.eye(3, dtype=int), np.eye(3, dtype=int))])
+    labels = class_scores(np.array([[5, 1], [1, 5]]), ("cat", "dog"))
     pixels = pixel_scores(np.array([[5, 1], [1, 5]]), ("background", "cell"))
-    assert [name for name in objects | pixels if not meaning(name)] == []
+    assert [name for name in objects | pixels | labels if not meaning(name)] == []
     assert len(objects | pixels) > 20
 
 

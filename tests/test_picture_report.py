@@ -69,29 +69,14 @@ FULL = Report(
 def test_everything_is_said():
     page = Page(report_html(FULL))
     assert page.of("h1") == page.of("title") == ["cells in 10 minutes"]
-    assert (
-        page.of("h2")
-        == page.of("a")
-        == [
-            "Result",
-            "Checks",
-            "Images",
-            "Scores of each image",
-            "Classes",
-            "Objects",
-            "Calibration",
-            "Plan",
-            "Data",
-            "Training",
-            "To do it again",
-        ]
-    )
+    headings = ["Result", "Checks", "Images", "Scores of each image", "Classes", "Objects", "Calibration", "Plan"]
+    assert page.of("h2") == page.of("a") == [*headings, "Data", "Training", "To do it again"]
     assert page.of("b") == ["0.912", "0.800", "0.750", "0.700"]
     assert page.of("code") == ["d.tif", "c.tif", "ushape train cells/ --minutes 10 --seed 0"]
     plan = ["Images are used at half resolution.", "1200 steps fit."]
     assert page.of("li") == [*plan, "Masks are instances.", "step 7: plan (stop 20)"]
     assert dict(zip(page.of("dt"), page.of("dd"), strict=True)) == {"device": "cpu"}
-    assert page.tags.count("svg") == 1 + 2 + 2 + 1
+    assert page.tags.count("svg") == 2 + 1 + 1
 
 
 def test_the_answer_comes_first():

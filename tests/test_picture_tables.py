@@ -92,9 +92,23 @@ def test_class_scores_agree_with_scikit_learn():
 
 def test_a_class_that_is_missing_has_no_score():
     page = Page(class_table([np.array([[5, 0], [0, 0]])], ("a", "<b>"), ((0, 0, 0), (1, 2, 3))))
-    assert page.of("td") == ["1.000"] * 4 + ["1"] + ["–"] * 4 + ["0"]
+    assert page.of("td") == ["1.000"] * 4 + ["–"] * 4
     assert page.of("span") == ["a", "<b>"]
+    assert page.of("th")[:5] == ["class", "Dice", "IoU", "precision", "recall"]
+    page = Page(class_table([np.array([[5, 0], [0, 0]])] * 2, ("a", "b"), ((0, 0, 0), (1, 2, 3))))
+    assert page.of("td") == ["1.000"] * 4 + ["2"] + ["–"] * 4 + ["0"]
     assert page.tags.count("svg") == 1
+
+
+def test_classified_images_show_their_class_and_the_wrong_ones_first():
+    rows = (
+        {"name": "one", "class": "cat", "estimate": "cat", "confidence": 0.9, "right": 1},
+        {"name": "two", "class": "cat", "estimate": "<dog>", "confidence": 0.5, "right": 0},
+    )
+    page = Page(image_table(rows, "right"))
+    assert page.of("th")[:5] == ["2 images", "class", "estimate", "right", "confidence"]
+    assert page.of("th")[-2:] == ["two", "one"]
+    assert page.of("td")[-8:] == ["cat", "<dog>", "0", "0.500", "cat", "cat", "1", "0.900"]
 
 
 def test_an_image_without_a_class_does_not_count_for_it():

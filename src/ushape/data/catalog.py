@@ -346,7 +346,10 @@ def _is_folder(path: Path) -> bool:
 def _is_part_of_folder(data: str) -> bool:
     """True for 'folder:part' of a folder that exists and has this part."""
     folder, colon, part = data.rpartition(":")
-    return bool(colon) and _is_folder(Path(folder)) and part in find_parts(Path(folder))
+    if not colon or not _is_folder(Path(folder)):
+        return False
+    parts = find_parts(Path(folder))
+    return part in parts or part_of(part) in parts
 
 
 def _open(data: str | Path, task: Task | None) -> Dataset:

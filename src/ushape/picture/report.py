@@ -61,6 +61,9 @@ SEVERITIES = ("error", "warning", "note")
 # So many of one severity are written out; a check of thousands of files would hide everything else.
 MOST_CHECKS = 30
 
+# What rows of classified images are ordered by: 0 where the class is wrong.
+CLASSIFIED = "right"
+
 # From so many notes on they are folded: they ask for nothing.
 MANY_NOTES = 4
 
@@ -111,7 +114,7 @@ class Report:
     checks       what the data doctor found
     classes      names by class index, the background first
     colours      by class index, where the data set has chosen any
-    confusions   where masks hold classes: one matrix (n_classes, n_classes) per image
+    confusions   where there are classes: one matrix (n_classes, n_classes) per image, or a single one of all together
     sizes        where there are objects: of all images together
     unit         of the sizes
     calibration  of all images together
@@ -147,7 +150,7 @@ def write_report(path: Path, report: Report) -> None:
 
 def report_html(report: Report) -> str:
     """The whole page."""
-    order_by = report.gallery[0].score_name if report.gallery else ""
+    order_by = report.gallery[0].score_name if report.gallery else CLASSIFIED
     data = section("Data", sentences(report.findings))
     return page(
         report.title,
@@ -246,7 +249,7 @@ def _classes(report: Report) -> str:
         content += (
             "<h3>Which class was taken for which</h3>\n"
             + confusion_table(np.sum(report.confusions, axis=0), report.classes)
-            + paragraph("Each row: of the pixels of that class in the reference, the share that was given each class.")
+            + paragraph("Each row: of what is that class in the reference, the share that was given each class.")
         )
     return content
 

@@ -29,6 +29,9 @@ Matrix = NDArray[np.int64]
 
 MOST_ROWS = 1000
 
+# Texts of a row that are shown with its numbers: which class an image has, and which it was given.
+TEXTS = ("class", "estimate")
+
 
 def image_table(rows: Sequence[Mapping[str, Any]], order_by: str = "") -> str:
     """Every image's scores, the worst first, under their mean, spread and range.
@@ -44,12 +47,19 @@ def image_table(rows: Sequence[Mapping[str, Any]], order_by: str = "") -> str:
         columns.insert(0, columns.pop(columns.index(order_by)))
     ordered = sorted(rows, key=lambda row: _rank(row, columns[0] if columns else ""))
     measures = (("mean", statistics.fmean), ("sd", _sd), ("lowest", min), ("highest", max))
-    spread = [(name, [_measured(measure, rows, column) for column in columns]) for name, measure in measures]
+    texts = [name for name in TEXTS if name in rows[0]]
+    spread = [
+        (name, [""] * len(texts) + [_measured(measure, rows, column) for column in columns])
+        for name, measure in measures
+    ]
     lines = [
-        (escape(str(row.get("name", ""))), [number(row.get(column)) for column in columns])
+        (
+            escape(str(row.get("name", ""))),
+            [escape(str(row.get(text, ""))) for text in texts] + [number(row.get(column)) for column in columns],
+        )
         for row in ordered[:MOST_ROWS]
     ]
-    head = [f"{len(rows)} image{'s' * (len(rows) != 1)}", *columns]
+    head = [f"{len(rows)} image{'s' * (len(rows) != 1)}", *texts, *columns]
     note = f"The {MOST_ROWS} lowest of {len(rows)} images." if len(rows) > MOST_ROWS else ""
     return table(head, lines, spread) + paragraph(note)
 
@@ -58,7 +68,8 @@ def class_table(confusions: Sequence[Matrix], classes: Sequence[str], colours: S
     """For each class its Dice, IoU, precision and recall: of all images together, and how they differ between images.
 
     Args:
-        confusions: one matrix (n_classes, n_classes) per image, as of `scoring.pixels.confusion_matrix`.
+        confusions: one matrix (n_classes, n_classes) per image, as of `scoring.pixels.confusion_matrix`; of a single
+            one, that of all images together, no differences between images are shown.
         classes, colours: by class index.
     """
     if not confusions:
@@ -72,16 +83,19 @@ def class_table(confusions: Sequence[Matrix], classes: Sequence[str], colours: S
     total = np.sum(confusions, axis=0)
     pooled = {name: measure(total) for name, measure in measures.items()}
     single = {name: np.array([measure(matrix) for matrix in confusions]) for name, measure in measures.items()}
+    several = True
     lines = []
     for index, (name, colour) in enumerate(zip(classes, colours, strict=True)):
         dice = [float(value) for value in single["Dice"][:, index] if not math.isnan(value)]
         cells = [_spread_cell(pooled[key][index], single[key][:, index]) for key in measures]
-        lines.append((swatch(colour, name), [strip_svg(dice) if dice else "", *cells, str(len(dice))]))
-    return table(["class", "Dice of each image", *measures, "images"], lines)
+        if several:
+            cells = [strip_svg(dice) if dice else "", *cells, str(len(dice))]
+        lines.append((swatch(colour, name), cells))
+    return table(["class", "Dice of each image", *measures, "images"] if several else ["class", *measures], lines)
 
 
 def confusion_table(total: Matrix, classes: Sequence[str]) -> str:
-    """Of the pixels of each reference class (row), the share that was given each class (column)."""
+    """Of what is each reference class (row), pixels or images, the share that was given each class (column)."""
     shares = [_shares(row, np.full(len(row), row.sum())) for row in total]
     lines = [
         (escape(name), [_share_cell(share, right=row == column) for column, share in enumerate(shares[row])])
