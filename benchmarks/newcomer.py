@@ -61,7 +61,9 @@ def ome_tiff(folder: Path, data: list[Pair]) -> None:
         (folder / "images").mkdir(parents=True, exist_ok=True)
         (folder / "masks").mkdir(parents=True, exist_ok=True)
         metadata = {"axes": "CYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
-        tifffile.imwrite(folder / "images" / f"cell{index}.ome.tif", planes, metadata=metadata, photometric="minisblack")
+        tifffile.imwrite(
+            folder / "images" / f"cell{index}.ome.tif", planes, metadata=metadata, photometric="minisblack"
+        )
         tifffile.imwrite(folder / "masks" / f"cell{index}.tif", mask)
 
 
@@ -140,7 +142,9 @@ def newcomer(name: str, folder: Path, minutes: float) -> str:
         if write is ome_tiff:
             metadata = {"axes": "CYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
             tifffile.imwrite(
-                folder / "new" / f"new{index}.ome.tif", planes.astype(np.uint16) * 16, metadata=metadata,
+                folder / "new" / f"new{index}.ome.tif",
+                planes.astype(np.uint16) * 16,
+                metadata=metadata,
                 photometric="minisblack",
             )
         else:
@@ -171,7 +175,9 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="a new folder to leave everything in")
     asked = parser.parse_args()
     folder = asked.keep or Path(tempfile.mkdtemp(prefix="newcomer-"))
-    print("| data | read as | held out AP@0.5 | AP@0.5 | Dice | AP@0.5 of objects | training |\n|---|---|---|---|---|---|---|")
+    print(
+        "| data | read as | held out AP@0.5 | AP@0.5 | Dice | AP@0.5 of objects | training |\n|---|---|---|---|---|---|---|"
+    )
     for index, name in enumerate(LAYOUTS):
         if asked.only is None or asked.only in name:
             place = folder / f"layout{index}"

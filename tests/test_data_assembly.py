@@ -115,3 +115,19 @@ def test_other_folders_say_nothing_of_a_json_file(tmp_path):
     save(tmp_path / "a.png")
     (tmp_path / "a.json").write_text(json.dumps({"shapes": []}))
     assert open_folder(tmp_path).problems == ()
+
+
+def test_a_mask_of_another_kind_is_left_out_and_said(tmp_path):
+    for name in "abc":
+        save(tmp_path / "images" / f"{name}.png", IMAGE)
+        save(tmp_path / "masks" / f"{name}.png", BINARY)
+    save(tmp_path / "masks" / "b.png", np.arange(BINARY.size).reshape(BINARY.shape).astype(np.uint8) % 5)
+    dataset = open_folder(tmp_path)
+    assert [sample.annotated for sample in dataset.samples] == [True, False, True]
+    assert dataset.classes == ("background", "foreground")
+    [problem] = dataset.problems
+    assert problem == (
+        f"{tmp_path / 'masks' / 'b.png'}: expected a mask like most others, which hold 0 and 255, "
+        "found 0, 1, 2, 3 and 4; export it as the others were (the image is kept without it)"
+    )
+    assert open_folder(tmp_path, task="instances").problems == ()

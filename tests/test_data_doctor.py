@@ -784,3 +784,16 @@ def test_judging_what_was_read_is_examining():
     dataset = phantom_dataset(3, size=(64, 64))
     facts = [inspect_arrays(s, s.read_image(), s.read_mask()) for s in dataset.samples]
     assert judge(facts, dataset) == examine(dataset)
+
+
+def test_a_foreground_around_everything_may_be_the_background():
+    inverted = [1 - np.minimum(blobs(), 1) for _ in range(6)]
+    told = [str(finding) for finding in examine(semantic(inverted)) if "lies on all" in str(finding)]
+    assert len(told) == 1
+    assert told[0].endswith(
+        "the foreground covers most of the image and lies on all of its sides; read as it is; if it is the background, "
+        "say in dataset.toml which value is the background"
+    )
+    named = semantic(inverted, classes=("membrane", "cell"))
+    mixed = semantic([*inverted[:5], np.minimum(blobs(), 1)])
+    assert not any("lies on all" in str(finding) for dataset in (named, mixed) for finding in examine(dataset))

@@ -174,7 +174,7 @@ def test_axes_that_do_not_fit_are_refused(tmp_path, axes):
 
 def test_four_dimensions_without_a_word_need_axes(tmp_path):
     np.save(tmp_path / "a.npy", STACK.reshape(2, 3, 20, 30))
-    with pytest.raises(DataError, match=r"2 or 3 dimensions, found 4 .*pass axes, for example axes='CZYX'"):
+    with pytest.raises(DataError, match=r"2 or 3 dimensions, found 4 .*pass axes, or write .* example axes = \"CZYX\""):
         read_image(tmp_path / "a.npy")
     assert read_image(tmp_path / "a.npy", axes="CZYX").shape == (2, 3, 20, 30)
 
@@ -218,8 +218,29 @@ def test_complex_pixels_are_refused(tmp_path):
 
 def test_pickled_arrays_are_not_run(tmp_path):
     np.save(tmp_path / "a.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(DataError, match=r"a\.npy: expected a readable \.npy file"):
+    with pytest.raises(DataError, match=r"a\.npy: expected an array of numbers, found Python objects \(a pickle\), wh"):
         read_image(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros(9), r"expected an image of 2 or 3 dimensions, found 1; save it as \(height, width\) or leave it out"),
+        (np.zeros((2, 1, 3, 20, 30)), r'found 5 of sizes \(2, 1, 3, 20, 30\) .*, for example axes = "TCZYX"$'),
+        (np.zeros((0, 30)), r"expected at least one pixel, found sizes \(0, 30\); save it again"),
+    ],
+)
+def test_arrays_that_are_no_image(tmp_path, array, message):
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(DataError, match=message):
+        read_layout(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("content, reason", [(b"", "it is empty"), (b"words", "what is in it is no picture")])
+def test_files_that_are_no_picture(tmp_path, content, reason):
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(DataError, match=rf"a\.png: expected a readable \.png file, .* cut short \({reason}\); save"):
+        read_layout(tmp_path / "a.png")
 
 
 def write_for_cutting(path: Path, kind: str) -> None:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from ushape.data.dataset import Dataset, Sample
 from ushape.data.description import ClassRule, Description
+from ushape.data.evidence import odd_ones
 from ushape.data.images import write_labels
 from ushape.data.masks import find_rule, mask_facts, read_facts, read_mask_by_rule, recognise_masks
 from ushape.errors import DataError
@@ -441,3 +442,52 @@ def test_the_rule_is_found_behind_a_dataset(tmp_path):
     masked = Sample("b", image=plain.image, mask=partial(read_mask_by_rule, tmp_path, None, rule))
     assert find_rule(Dataset("d", (plain, masked), "instances", rule.classes)) == rule
     assert find_rule(Dataset("d", (plain,), "instances", rule.classes)) is None
+
+
+# Masks of two kinds in one folder.
+
+PAINTED = 255 * (REGIONS > 0)
+PHOTOGRAPH = np.arange(12 * 12).reshape(12, 12) % 97
+
+
+def odd(*masks):
+    return odd_ones([mask_facts(np.asarray(m, np.int32)) for m in masks])
+
+
+@pytest.mark.parametrize(
+    ("masks", "expected"),
+    [
+        ((PAINTED, REGIONS, PAINTED), [False, True, False]),
+        ((PAINTED, REGIONS, 2 * REGIONS), [True, False, False]),
+        ((PAINTED, PHOTOGRAPH, 0 * REGIONS), [False, True, False]),
+        ((PAINTED > 0, PHOTOGRAPH), [False, True]),
+    ],
+)
+def test_masks_of_another_kind_than_most_are_odd(masks, expected):
+    assert odd(*masks) == expected
+
+
+@pytest.mark.parametrize(
+    "masks",
+    [
+        (PAINTED, PAINTED // 255, PAINTED),  # 0/255 and 0/1
+        (PAINTED // 255, REGIONS),  # a class that is rare
+        (PAINTED, np.where(REGIONS == 2, 255, REGIONS), REGIONS),  # 255 is a value among others
+        (255 * (TWO == 1), TWO, THREE, TWO + 5),  # an object may have any id
+        (REGIONS, REGIONS),
+        (0 * REGIONS, REGIONS),
+        (0 * REGIONS,),
+    ],
+)
+def test_masks_that_can_be_read_together_are_not_odd(masks):
+    assert not any(odd(*masks))
+
+
+def test_the_colours_of_a_photograph_are_no_objects():
+    # Each of them is one piece, because it is one pixel.
+    photograph = 1 + np.arange(400).reshape(20, 20)
+    with pytest.raises(
+        DataError, match=r"expected masks of two values, .*, found 400 different values that are neither"
+    ):
+        rule_of(photograph)
+    assert rule_of(np.kron(photograph, np.ones((2, 2), np.int32))).task == "instances"

@@ -10,8 +10,8 @@ from written_files import BINARY, IMAGE, save
 @pytest.mark.parametrize(
     "files, message",
     [
-        ([], "expected images/ with masks/, images beside .*; found no image"),
-        (["a.xyz", "README"], r"expected images/ with masks/.*; found no image, only \.xyz, files without ending"),
+        ([], "expected images, found an empty folder; save them .* ways: images/ with masks/, images beside"),
+        (["a.xyz", "README"], r"expected images, found only \.xyz, files without ending; save them as TIFF or PNG in"),
         (["a.txt", "README"], r"found only \.txt \(outlines or boxes as text\); export the masks as PNG or TIFF"),
     ],
 )
@@ -63,8 +63,16 @@ def test_several_folders_of_data_have_to_be_named(tmp_path):
         open_folder(tmp_path)
 
 
+def test_masks_without_images_are_said_to_be(tmp_path):
+    save(tmp_path / "cells" / "masks" / "a.png", BINARY)
+    with pytest.raises(
+        DataError, match="cells: expected images beside masks/, found none; put them into images/, called like"
+    ):
+        open_folder(tmp_path / "cells")
+
+
 def test_folders_that_hold_nothing_are_said_to(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-    with pytest.raises(DataError, match="found no image, only folders in which there is none"):
+    with pytest.raises(DataError, match="expected images, found only folders without images; save them"):
         open_folder(tmp_path)

@@ -183,8 +183,11 @@ def test_tables_that_tell_nothing_are_errors(tmp_path):
     write(path, ("image", "mask"), ("no.png", "no.png"))
     with pytest.raises(DataError, match=r"l\.csv: expected lines with images that exist, found none \(.*line 2"):
         open_folder(path)
+    write(path, ("image", "mask"), ("no.png", "no.png"), ("nor.png", "no.png"), ("neither.png", "no.png"))
+    with pytest.raises(DataError, match=r"found none \(.*line 2: .* \(left out\), and 2 more\); correct the paths$"):
+        open_folder(path)
     write(path, ("image", "mask"))
-    with pytest.raises(DataError, match=r"expected lines with images that exist, found none \(no line\)"):
+    with pytest.raises(DataError, match=r"expected lines with images that exist, found no line; add some"):
         open_folder(path)
     path.write_bytes(b"")
     with pytest.raises(DataError, match=r"found an empty file; name the columns"):

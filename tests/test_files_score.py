@@ -282,7 +282,7 @@ def test_an_evaluation_as_json(evaluation):
     assert values["intervals"]["SEG"] == list(evaluation.intervals["SEG"])
     assert [row["name"] for row in values["images"]] == list("abcd")
     numbers = Evaluation(
-        {"a": np.float64(0.5)}, ({"name": "x", "n": np.int64(3)},), ("why",), confusion=np.eye(2, dtype=int)
+        {"a": np.float64(0.5)}, ({"name": "x", "n": np.int64(3)},), ("why",), confusions=(np.eye(2, dtype=int),)
     )
     assert json.loads(json.dumps(evaluation_to_dict(numbers))) == {
         "scores": {"a": 0.5},
@@ -304,3 +304,8 @@ def test_rows_as_csv(evaluation, tmp_path):
     write_rows(path, Evaluation({}, ({"name": "a"}, {"name": "b", "x": 1.5})))
     assert path.read_text().splitlines() == ["name,x", "a,", "b,1.5"]
     assert [p.name for p in path.parent.iterdir()] == ["rows.csv"]
+
+
+def test_rows_are_not_written_over_a_folder(evaluation, tmp_path):
+    with pytest.raises(DataError, match=r"expected a file for the rows, found a folder; name a file in it, such as"):
+        write_rows(tmp_path, evaluation)

@@ -77,7 +77,7 @@ def test_what_compresses_badly_is_compressed_more():
     generator = np.random.default_rng(0)
     noise = generator.integers(0, 256, (480, 480, 3), np.uint8)
     flat = np.full((480, 480, 3), 77, np.uint8)
-    sizes = {name: len(module._data_uri(picture)) for name, picture in (("noise", noise), ("flat", flat))}
+    sizes = {name: len(module.picture_uri(picture)) for name, picture in (("noise", noise), ("flat", flat))}
     fine = io.BytesIO()
     Image.fromarray(noise).save(fine, "JPEG", quality=85, subsampling=0)
     assert sizes["noise"] < 0.7 * fine.tell() * 4 / 3

@@ -108,6 +108,7 @@ def test_classified_images_show_their_class_and_the_wrong_ones_first():
     page = Page(image_table(rows, "right"))
     assert page.of("th")[:5] == ["2 images", "class", "estimate", "right", "confidence"]
     assert page.of("th")[-2:] == ["two", "one"]
+    assert page.tags.count("td") == 4 * 6
     assert page.of("td")[-8:] == ["cat", "<dog>", "0", "0.500", "cat", "cat", "1", "0.900"]
 
 

@@ -209,6 +209,9 @@ def train(
     settings: Annotated[list[str] | None, typer.Option("--set", help="Change a field, as in network.depth=4.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Time budget, everything included; default 10.")] = None,
     steps: Annotated[int | None, typer.Option(help="Train exactly so many steps instead.")] = None,
+    start: Annotated[
+        Path | None, typer.Option("--from", help="A run folder or model file to start from: its network and weights.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of initial weights and batches.")] = 0,
     device: Device = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Continue the interrupted run in the folder.")] = False,
@@ -229,6 +232,7 @@ def train(
             minutes=minutes,
             steps=steps,
             seed=seed,
+            start=start,
             resume=resume,
         )
         values = {"model": str(folder), "report": str(folder / "report.html"), "steps": finished.steps}
@@ -355,9 +359,7 @@ class Picture(StrEnum):
 @app.command()
 def show(
     what: Annotated[Picture, typer.Argument(help="The whole network, or one of its skip connections.")],
-    model: Annotated[
-        str | None, typer.Argument(help="A run folder or model file; default: the paper's U-Net.")
-    ] = None,
+    model: Annotated[str | None, typer.Argument(help="A run folder or model file; default: the paper's U-Net.")] = None,
     size: Annotated[int | None, typer.Option(help="Side of the input; default: what suits the network.")] = None,
     depth: Annotated[int | None, typer.Option(help="Levels of another network than the paper's.")] = None,
     channels: Annotated[int | None, typer.Option(help="Channels of its first level.")] = None,

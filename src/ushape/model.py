@@ -36,7 +36,7 @@ from ushape.prediction.engines import LabelEngine, TorchEngine
 from ushape.prediction.tiled import ORIENTATIONS, Progress, predict_tiled
 from ushape.preparation import Preparation, has_colours_last, to_channels_first
 from ushape.tally import Evaluation, LabelTally, Tally, score_masks
-from ushape.targets.instances import Decision, maps_to_instances
+from ushape.targets.instances import Decision, maps_to_instances, without_specks
 from ushape.targets.maps import Encoding
 
 __all__ = [
@@ -149,7 +149,8 @@ class Model:
         labels = maps[: self.encoding.n_class_channels].argmax(axis=0).astype(np.int32)
         if len(self.classes) != 2:
             return Prediction(labels, maps, None)
-        return Prediction(labels, maps, ndimage.label(labels)[0].astype(np.int32))
+        found = without_specks(ndimage.label(labels)[0].astype(np.int32), self.decision.min_size)
+        return Prediction(np.minimum(found, 1), maps, found)
 
     def predict(
         self, image: Image, *, axes: str | None = None, symmetries: int = 1, progress: Progress | None = None

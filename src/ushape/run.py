@@ -12,29 +12,23 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from ushape.data.dataset import Dataset
 from ushape.errors import RecipeError
-from ushape.model import Evaluation, Model
-from ushape.network.hardware import choose_device, describe_device, set_threads
-from ushape.picture.report import Panel, Report, write_report
+from ushape.model import Evaluation, Model, load
+from ushape.network.hardware import choose_device, set_threads
+from ushape.reporting import write_run_report
 from ushape.training.checkpoint import write_text
 from ushape.training.clock import Clock
 from ushape.training.label_session import LabelSession
-from ushape.training.planning import Planned, make_plan
+from ushape.training.planning import make_plan
 from ushape.training.recipe import write_recipe
-from ushape.training.session import Listener, Session, versions
+from ushape.training.session import Listener, Session
 
 __all__ = ["Finished", "train", "train_run"]
 
 DEFAULT_MINUTES = 10.0
 SHORTEST_MINUTES = 0.25
-GALLERY = 12
-"""Validation images shown in the report, the worst."""
 
 
 class Logged(Listener):
@@ -64,30 +58,6 @@ class Logged(Listener):
         self.listener.close()
 
 
-def score_of(row: dict[str, Any], task: str) -> tuple[str, float]:
-    """(name, value) of the score that pictures are ordered by."""
-    name = "AP@0.5" if task == "instances" else "mean Dice"
-    return name, float(row.get(name, 1.0))
-
-
-def gallery(planned: Planned, evaluation: Evaluation, labels: dict[str, NDArray[np.int32]]) -> tuple[Panel, ...]:
-    """The worst validation images as pictures, worst first."""
-    task = planned.summary.task
-    if task == "classification":
-        return ()
-    rows = sorted(evaluation.rows, key=lambda row: score_of(row, task)[1])
-    examples = {example.sample.name: example for example in planned.validation}
-    panels = []
-    for row in rows[:GALLERY]:
-        example, (name, value) = examples[row["name"]], score_of(row, task)
-        image, mask, estimate = example.image, example.mask, labels[row["name"]]
-        if mask.ndim == 3:
-            middle = mask.shape[0] // 2
-            image, mask, estimate = image[:, middle], mask[middle], estimate[middle]
-        panels.append(Panel(row["name"], name, value, image, mask, estimate, instances=task == "instances"))
-    return tuple(panels)
-
-
 def new_run_folder(name: str) -> Path:
     """A new folder `runs/NAME`, or with the next free number behind it; made at once, so that no other run takes it."""
     number = 1
@@ -107,49 +77,6 @@ def refuse_earlier_run(folder: Path) -> None:
             f"expected a new folder for the run, found an earlier run in {folder}; continue it with --resume, or "
             "name another folder with -o"
         )
-
-
-def facts_of(run: Session) -> dict[str, str]:
-    """What the report tells of time, machine and versions."""
-    seconds, each = run.pace.clock.seconds(), run.pace.step_seconds
-    speed = f"{1 / each:.2f} steps a second" if each else "not measured"
-    budget = f"{run.steps} steps" if run.pace.minutes is None else f"{run.pace.minutes:g} minutes"
-    network = ", ".join(f"{name} {value}" for name, value in run.state.network.settings.items())
-    return {
-        "budget": budget,
-        "time used": f"{seconds / 60:.1f} minutes, {run.state.step} steps, {speed}",
-        "device": describe_device(run.device),
-        "network": network,
-        "data": f"{len(run.planned.training)} images to train on, {len(run.planned.validation)} held out",
-        "decision": ", ".join(f"{name} {value}" for name, value in run.decision.to_dict().items()),
-        "seed": str(run.seed),
-        "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
-    }
-
-
-def write_run_report(
-    path: Path, run: Session, evaluation: Evaluation, labels: dict[str, NDArray[np.int32]], command: str
-) -> None:
-    """The run as one HTML page."""
-    planned = run.planned
-    first = ("AP@0.5", "AP@0.75", "F1@0.5", "SEG") if planned.summary.task == "instances" else ()
-    scores = {name: evaluation.scores[name] for name in first if name in evaluation.scores} | evaluation.scores
-    report = Report(
-        title=f"{planned.summary.name}: {planned.recipe.name} recipe",
-        command=command,
-        plan=planned.recipe.reasons,
-        findings=planned.findings,
-        problems=planned.problems,
-        scores=scores,
-        score_note="Scores of the images held out for validation. They also chose the best weights and the thresholds, "
-        "so expect a little less on new images; score those with `ushape evaluate`.",
-        rows=evaluation.rows,
-        gallery=gallery(planned, evaluation, labels),
-        history=run.history,
-        events=run.events,
-        facts=facts_of(run),
-    )
-    write_report(path, report)
 
 
 @dataclass(frozen=True)
@@ -221,6 +148,7 @@ def train_run(
     device: str = "auto",
     resume: bool = False,
     keep_folder: bool = True,
+    start: Path | Model | None = None,
     clock: Clock | None = None,
     listener: Listener | None = None,
     command: str = "",
@@ -243,6 +171,8 @@ def train_run(
         refuse_earlier_run(output)
     if asked.minutes is None and asked.steps is None:
         asked = replace(asked, minutes=DEFAULT_MINUTES)
+    if isinstance(start, Path):
+        start = load(start, device="cpu")
     planned = make_plan(
         dataset,
         validation=validation,
@@ -251,6 +181,7 @@ def train_run(
         # What is resumed has its recipe; nothing need be measured for it.
         minutes=None if resume else asked.minutes,
         device=device,
+        start=None if resume else start,
     )
     folder = output
     if folder is None and keep_folder:
@@ -308,6 +239,7 @@ def train(
     device: str = "auto",
     output: Path | str | None = None,
     resume: bool = False,
+    start: Path | str | Model | None = None,
     listener: Listener | None = None,
 ) -> Model:
     """Train a model on a dataset, a folder or a catalog name.
@@ -319,6 +251,7 @@ def train(
     settings    fields of the recipe to change, such as "network.depth=4"
     output      run folder to write; None: nothing is written
     resume      continue the interrupted run in `output`
+    start       a model, a model file or a run folder whose network and weights training starts from
     """
     from ushape.data.catalog import open_dataset
 
@@ -336,6 +269,7 @@ def train(
         seed=seed,
         device=device,
         resume=resume,
+        start=Path(start) if isinstance(start, str) else start,
         keep_folder=output is not None,
         listener=listener,
     ).model

@@ -34,7 +34,8 @@ class Evaluation:
     rows       of each image: its name and its own scores
     problems   images that could not be scored, one sentence each
     intervals  95 % intervals of the scores by bootstrap over the images; empty with fewer than three
-    confusion  (n_classes, n_classes): pixels of each reference class (row) given each class; None for objects
+    confusions  of each image (n_classes, n_classes): pixels of each reference class (row) given each class; empty for
+                objects, and one of all images together where they have one class each
     calibration  how often the network was right, by how sure it was; None where it was not asked
     """
 
@@ -42,8 +43,13 @@ class Evaluation:
     rows: tuple[dict[str, Any], ...]
     problems: tuple[str, ...] = ()
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
-    confusion: NDArray[np.int64] | None = None
+    confusions: tuple[NDArray[np.int64], ...] = ()
     calibration: Calibration | None = None
+
+    @property
+    def confusion(self) -> NDArray[np.int64] | None:
+        """Of all images together; None for objects."""
+        return np.sum(self.confusions, axis=0) if self.confusions else None
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,7 @@ class Tally:
             self.rows(),
             tuple(problems),
             pixel_intervals(pixels, self.classes) | object_intervals(objects),
-            confusion=np.sum(pixels, axis=0) if pixels else None,
+            confusions=tuple(pixels),
         )
 
 
@@ -150,7 +156,7 @@ class LabelTally:
         scores["expected calibration error"] = calibration.expected_calibration_error
         scores |= {"n_images": n_images}
         intervals = label_intervals(references, given.argmax(axis=1), self.classes)
-        return Evaluation(scores, self.rows(), tuple(problems), intervals, confusion, calibration)
+        return Evaluation(scores, self.rows(), tuple(problems), intervals, (confusion,), calibration)
 
 
 def score_masks(

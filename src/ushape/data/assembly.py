@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 
 from ushape.data.dataset import Dataset, Sample, Task
 from ushape.data.description import DESCRIPTION_FILE, ClassRule, Description
+from ushape.data.evidence import odd_ones
 from ushape.data.images import read_image
 from ushape.data.masks import MaskFacts, MaskRule, read_facts, read_mask_by_rule, recognise_masks
-from ushape.data.notes import Notes, counted, told
+from ushape.data.notes import Notes, counted, first_of, told
 from ushape.data.pairing import Match
 from ushape.data.planes import Pair, pairs_of, spread
+from ushape.data.values import listed
 from ushape.errors import DataError
 
 __all__ = ["Request", "assemble", "read_channels"]
@@ -30,6 +32,7 @@ Mask = NDArray[np.int32]
 
 MAX_MASKS_READ = 50  # to recognise what the masks are
 MAX_OTHER_MASKS_READ = 25  # of the folder's other parts
+MAX_VALUES_LISTED = 8  # of a mask that fits no rule
 MAX_VOXELS_READ = 2**28  # about what 50 masks of 2300 x 2300 have
 
 NOTHING_SAID = Description()
@@ -75,6 +78,37 @@ def _read_facts(pairs: Sequence[Pair], most: int, notes: Notes) -> tuple[dict[Pa
             broken.add(pair.mask)
             notes.problems.append(f"{error} (the image is kept without it)")
     return facts, broken
+
+
+def _in_words(fact: MaskFacts) -> str:
+    return listed(fact.values) if len(fact.values) <= MAX_VALUES_LISTED else f"{len(fact.values)} different values"
+
+
+def _without_odd_ones(
+    request: Request, facts: dict[Pair, MaskFacts], others: list[MaskFacts], broken: set[Path], notes: Notes
+) -> tuple[dict[Pair, MaskFacts], list[MaskFacts]]:
+    """The facts that a rule can be made of; a mask that fits none of the others is broken, and a problem.
+
+    Nothing is odd where somebody said what the values are, or that each connected piece is an object.
+    """
+    said = request.description
+    if request.by_value or said.says_values or said.ignore or "instances" in (request.task, said.task):
+        return facts, others
+    odd = odd_ones([*facts.values(), *others])
+    pairs = dict(zip(facts, odd, strict=False))
+    kept = {pair: fact for pair, fact in facts.items() if not pairs[pair]}
+    left_out = {pair.mask for pair in facts if pairs[pair]}
+    if not kept or left_out & {pair.mask for pair in kept}:
+        return facts, others
+    usual = next((fact for fact in kept.values() if fact.ids), None)
+    for pair, fact in facts.items():
+        if pairs[pair] and pair.mask is not None and pair.mask not in broken and usual is not None:
+            broken.add(pair.mask)
+            notes.problems.append(
+                f"{pair.mask}: expected a mask like most others, which hold {_in_words(usual)}, found "
+                f"{_in_words(fact)}; export it as the others were (the image is kept without it)"
+            )
+    return kept, [fact for fact, is_odd in zip(others, odd[len(facts) :], strict=True) if not is_odd]
 
 
 def _facts_of_others(others: Sequence[Match], axes: str | None) -> list[MaskFacts]:
@@ -149,13 +183,14 @@ def assemble(request: Request, matches: Sequence[Match], notes: Notes, others: S
     axes = request.description.axes
     pairs = pairs_of(matches, axes, notes)
     if not pairs:
-        raise DataError(f"{request.path}: expected images that can be read, found none ({told(notes.problems)})")
+        raise DataError(f"{request.path}: expected images that can be read, found none ({first_of(notes.problems)})")
     if request.classes:
         samples = tuple(_sample(pair, None) for pair in pairs)
         found = tuple(notes.findings), tuple(notes.problems)
         return Dataset(request.name, samples, "classification", request.classes, *found)
     facts, broken = _read_facts(pairs, MAX_MASKS_READ, notes)
-    rule = _rule(request, list(facts.values()), _facts_of_others(others, axes))
+    facts, of_others = _without_odd_ones(request, facts, _facts_of_others(others, axes), broken, notes)
+    rule = _rule(request, list(facts.values()), of_others)
     if rule is not None and facts:
         _note_empty(facts, rule, notes)
         notes.findings[:0] = [finding.replace(DESCRIPTION_FILE, request.source) for finding in rule.findings]

@@ -24,7 +24,8 @@ from pathlib import Path
 from ushape.data.dataset import Dataset, Task
 from ushape.data.digits import DIGITS
 from ushape.data.download import Remote, check_file, download_files
-from ushape.data.folder import find_parts, open_folder
+from ushape.data.folder import open_folder
+from ushape.data.foreign import advice_on
 from ushape.data.sets import (
     GARMENTS,
     PHANTOM_PARTS,
@@ -344,12 +345,9 @@ def _is_folder(path: Path) -> bool:
 
 
 def _is_part_of_folder(data: str) -> bool:
-    """True for 'folder:part' of a folder that exists and has this part."""
-    folder, colon, part = data.rpartition(":")
-    if not colon or not _is_folder(Path(folder)):
-        return False
-    parts = find_parts(Path(folder))
-    return part in parts or part_of(part) in parts
+    """True for 'folder:part' of a folder that exists."""
+    folder, colon, _ = data.rpartition(":")
+    return bool(colon) and _is_folder(Path(folder))
 
 
 def _open(data: str | Path, task: Task | None) -> Dataset:
@@ -357,16 +355,21 @@ def _open(data: str | Path, task: Task | None) -> Dataset:
         return open_folder(data, task=task)
     name, colon, part = data.partition(":")
     if name in CATALOG:
-        return _open_named(CATALOG[name], part if colon else None)
+        dataset = _open_named(CATALOG[name], part if colon else None)
+        if not Path(name).is_dir():
+            return dataset
+        told = f"This is the public dataset {name}, not the folder {name} here; write ./{name} for that."
+        return replace(dataset, findings=(told, *dataset.findings))
     if _is_folder(Path(data)):
         return open_folder(Path(data), task=task)
     if _is_part_of_folder(data):
         folder, _, part = data.rpartition(":")
         return open_folder(Path(folder), split=part, task=task)
     if Path(data).exists():
+        advice = advice_on([Path(data)]).removeprefix("only ")
         raise DataError(
-            f"{data}: expected a folder of images, a table of files or a dataset's name, found another file; "
-            "name its folder"
+            f"{data}: expected a folder of images, a table of files or a dataset's name, found "
+            + (advice or "another file; name its folder")
         )
     raise DataError(
         f"{data}: expected a folder, or one of the datasets {', '.join(CATALOG)}, found neither; check the spelling"

@@ -230,6 +230,19 @@ def _large_objects(study: Study) -> list[Finding]:
     )
 
 
+def _inverted(study: Study) -> list[Finding]:
+    """A foreground around everything may be the background; where somebody gave the two names, it is what was meant."""
+    if study.dataset.task != "semantic" or study.dataset.classes != ("background", "foreground"):
+        return []
+    around = [facts for facts, annotation in study.masked if annotation.surround == 1]
+    return about(
+        "note",
+        around if len(around) == len(study.masked) else [],
+        "the foreground covers most of the image and lies on all of its sides",
+        "read as it is; if it is the background, say in dataset.toml which value is the background",
+    )
+
+
 def _objects_in_words(study: Study) -> list[Finding]:
     diameters = _all_diameters(study) if study.dataset.task == "instances" else []
     if not diameters:
@@ -268,6 +281,7 @@ MASK_CHECKS = (
     _classes,
     _small_objects,
     _large_objects,
+    _inverted,
     _split,
     _specks,
     _ignored,

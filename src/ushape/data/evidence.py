@@ -23,6 +23,7 @@ __all__ = [
     "connected_share",
     "drawn_masks",
     "looks_like_instances",
+    "odd_ones",
     "same_colours",
     "two_values",
 ]
@@ -37,6 +38,7 @@ AFRESH_SHARE = 0.75  # of the masks have ids 1..n without holes (of a few masks,
 FEW_MASKS, FEW_AFRESH_SHARE = 4, 0.5
 SEVERAL_IDS = 1.5  # in one mask on average: with fewer, one class in each image is as likely
 DISJOINT = 1.25  # masks in which each value occurs at most: ids that run on from image to image
+DOT = 2  # pixels; what is so small is one piece, or nearly, wherever it lies
 GREY_STEP = 4  # steps between greys chosen for classes are larger, and equal but for rounding
 # Instances are numbered 1..n with another n in each image. The same n <= 3 in at least 5 images are classes that
 # happen to have one region each (optic disc and cup), rather than always the same number of objects.
@@ -103,10 +105,17 @@ def look_like_tracks(drawn: Sequence[MaskFacts]) -> bool:
     return len(values) > CONSTANT_IDS and connected_share(drawn) >= WHOLE_SHARE and not sizes_last(drawn)
 
 
+def is_photograph(fact: MaskFacts, background: int) -> bool:
+    """Whether most values are those of one or two pixels, and cover most of the mask: that proves no connection."""
+    sizes = [n for value, n in zip(fact.values, fact.counts, strict=True) if value not in (0, background)]
+    n_dots = sum(size <= DOT for size in sizes)
+    return 2 * sum(sizes) > sum(fact.counts) and 2 * n_dots > len(sizes) > MAX_CLASSES
+
+
 def looks_like_instances(facts: Sequence[MaskFacts], background: int = 0) -> bool:
     """Whether the values are ids of objects rather than classes; False where both could be and classes are usual."""
     drawn = drawn_masks(facts, background)
-    if not drawn or mostly_constant(drawn):
+    if not drawn or mostly_constant(drawn) or any(is_photograph(f, background) for f in facts):
         return False
     n_ids, n_different, share = sum(len(f.ids) for f in drawn), len(all_values(drawn)), connected_share(drawn)
     if n_different > MAX_CLASSES or n_ids > MANY_IDS * len(drawn):
@@ -137,6 +146,32 @@ def same_colours(facts: Sequence[MaskFacts]) -> bool:
     """Whether each value has one colour in all palettes."""
     pairs = {pair for f in facts for pair in zip(f.values, f.palette, strict=False)}
     return len(pairs) == len({value for value, _ in pairs})
+
+
+def is_painted(fact: MaskFacts) -> bool:
+    """Whether a mask holds 0 and one of the usual whites, or one of the two."""
+    return fact.ids in tuple((white,) for white in WHITES) and set(fact.values) <= {0, *WHITES}
+
+
+def odd_ones(facts: Sequence[MaskFacts]) -> list[bool]:
+    """Which masks are of another kind than most; all False where they can be read together.
+
+    Masks painted with 0 and 255 say nothing about ids or classes 1, 2, 3 in others, nor about a photograph among them:
+    no rule fits both kinds, and the less frequent kind is the odd one.
+    """
+    painted = [is_painted(f) for f in facts]
+    others = [f for f, yes in zip(facts, painted, strict=True) if f.ids and not yes]
+    numbered = all(f.ids != (1,) for f in facts)
+    strange = [
+        len(f.values) > MAX_CLASSES or (numbered and not f.in_colours and len(f.ids) > 1 and WHITES[1] not in f.values)
+        for f in others
+    ]
+    if not any(painted) or not strange or not all(strange):
+        return [False] * len(facts)
+    alike = [f.to_colours() for f in facts] if any(f.in_colours for f in facts) else facts
+    if looks_like_instances(alike, background_of(alike)):
+        return [False] * len(facts)
+    return painted if sum(painted) < len(others) else [bool(f.ids) and not is_painted(f) for f in facts]
 
 
 def two_values(facts: Sequence[MaskFacts]) -> bool:

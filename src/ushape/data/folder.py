@@ -137,7 +137,9 @@ def _choose_part(path: Path, parts: tuple[str, ...], split: str | None) -> str |
     if not parts or outside:
         return None
     if len(parts) > 1:
-        raise DataError(f"{path}: expected to know which of the parts {', '.join(parts)} to read; name one")
+        raise DataError(
+            f"{path}: expected to know which of the parts {', '.join(parts)} to read; name one, as in {path}:{parts[0]}"
+        )
     return parts[0]
 
 

@@ -26,7 +26,7 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import tifffile
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ushape.data.nifti import nifti_axes
 from ushape.errors import DataError
@@ -36,6 +36,7 @@ __all__ = [
     "Kind",
     "Layout",
     "file_kind",
+    "holds_objects",
     "is_image_file",
     "is_list_of_pages",
     "n_pages",
@@ -154,6 +155,10 @@ def reading(path: Path) -> Iterator[None]:
         raise
     except Exception as error:  # Decoders of damaged files raise anything, from KeyError to zlib.error.
         reason = " ".join(str(error).split()) or type(error).__name__
+        if path.stat().st_size == 0:
+            reason = "it is empty"
+        elif isinstance(error, UnidentifiedImageError):
+            reason = "what is in it is no picture"
         raise DataError(
             f"{path}: expected a readable {suffix} file, found one that is damaged or cut short "
             f"({reason[:120]}); save it again or leave it out"
@@ -204,9 +209,15 @@ def _guess_axes(shape: Shape, path: Path) -> str:
         return "YX"
     if len(shape) == 3:
         return "YXC" if shape[2] in (3, 4) and min(shape[:2]) > shape[2] else "PYX"
+    if len(shape) < 2:
+        raise DataError(
+            f"{path}: expected an image of 2 or 3 dimensions, found {len(shape)}; save it as (height, width) or leave "
+            "it out"
+        )
+    example = "PTCZYX"[-len(shape) :]
     raise DataError(
-        f"{path}: expected an image of 2 or 3 dimensions, found {len(shape)} of sizes {shape} and no word about "
-        "their meaning; pass axes, for example axes='CZYX'"
+        f"{path}: expected an image of 2 or 3 dimensions, found {len(shape)} of sizes {shape} and no word about their "
+        f'meaning; pass axes, or write them in dataset.toml, for example axes = "{example}"'
     )
 
 
@@ -297,7 +308,18 @@ def _pillow_layout(path: Path, kind: Kind, axes: str | None) -> Layout:
     return Layout(shape, _check_axes(shape, axes or ("YX" if grey else "YXC"), path))
 
 
+def holds_objects(path: Path) -> bool:
+    """Whether the header of a .npy file, which is text, tells of Python objects."""
+    with path.open("rb") as file:
+        return b"'descr': '|O'" in file.read(256)
+
+
 def _npy_layout(path: Path, axes: str | None) -> Layout:
+    if holds_objects(path):
+        raise DataError(
+            f"{path}: expected an array of numbers, found Python objects (a pickle), which are never opened; save the "
+            "image alone with numpy.save, or as TIFF"
+        )
     shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
     if axes is not None:
         return Layout(shape, _check_axes(shape, axes, path))
@@ -327,7 +349,10 @@ def read_layout(path: Path, *, axes: str | None = None) -> Layout:
     """How many pages of which size the file holds, from its header; DataError for an unreadable or shortened file."""
     path = Path(path)
     with reading(path):
-        return _layout(path, axes)
+        layout = _layout(path, axes)
+        if 0 in layout.shape:
+            raise DataError(f"{path}: expected at least one pixel, found sizes {layout.shape}; save it again")
+        return layout
 
 
 def n_pages(path: Path, *, axes: str | None = None) -> int:

@@ -45,6 +45,8 @@ def _nibabel(path: Path) -> ModuleType:
             f"{path}: expected the package nibabel, which knows the format NIfTI, found none; "
             'install it with pip install "ushape[medical]"'
         ) from error
+    # It would write a line about each odd header whenever one is read; what makes a file unusable is raised anyway.
+    nibabel.imageglobals.logger.setLevel("ERROR")
     return nibabel
 
 

@@ -132,10 +132,10 @@ def _files(folder: Path | None, ending: str, notes: Notes) -> list[Path]:
     files = images_in(folder) if folder is not None else []
     kept = [p for p in files if not ending or suffix_of(p).lower() == ending.lower()]
     if len(kept) < len(files):
-        others = [p.name for p in files if p not in kept]
+        others = ("also " if kept else "") + told([p.name for p in files if p not in kept])
         notes.problems.append(
-            f"{folder}: expected files that end in {ending} as {DATASET_FILE} says, found also {told(others)}; "
-            "convert them or correct file_ending (left out)"
+            f"{folder}: expected files that end in {ending} as {DATASET_FILE} says, found {others}; convert "
+            "them or correct file_ending (left out)"
         )
     return list(unique_stems(kept, notes, "file").values())
 
@@ -169,6 +169,8 @@ def match_nnunet(path: Path, part: str, notes: Notes) -> list[Match]:
     assert folder is not None, "the part has to be one of parts_of_nnunet"
     masks = {stem_of(p): p for p in _files(drawn, ending, notes)}
     cases = _cases(_files(folder, ending, notes), set(masks))
+    if not cases and notes.problems:
+        raise DataError(notes.problems[-1].removesuffix(" (left out)"))
     if not cases:
         raise DataError(f"{folder}: expected images, found no image file; put the cases there, as case_0000.nii.gz")
     names = _channel_names(stated)

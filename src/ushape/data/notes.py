@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["Notes", "counted", "told"]
+__all__ = ["Notes", "counted", "first_of", "told"]
 
 MAX_NAMES_TOLD = 5
 
@@ -22,6 +22,13 @@ def told(names: Sequence[str]) -> str:
     """A few names in words: 'a, b, c and 4 more'."""
     shown = ", ".join(names[:MAX_NAMES_TOLD])
     return shown if len(names) <= MAX_NAMES_TOLD else f"{shown} and {len(names) - MAX_NAMES_TOLD} more"
+
+
+def first_of(problems: Sequence[str]) -> str:
+    """The first of several sentences and how many more there are; '' without any."""
+    if not problems:
+        return ""
+    return problems[0] if len(problems) == 1 else f"{problems[0]}, and {len(problems) - 1} more"
 
 
 def counted(n: int, thing: str) -> str:

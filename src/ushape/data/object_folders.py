@@ -19,7 +19,7 @@ from ushape.data.dataset import Dataset, Sample
 from ushape.data.headers import stem_of
 from ushape.data.images import read_image, read_layout, read_mask
 from ushape.data.naming import images_in, part_of, role_of, subfolders
-from ushape.data.notes import Notes, told
+from ushape.data.notes import Notes, first_of
 from ushape.errors import DataError
 
 __all__ = ["has_object_folders", "open_object_folders", "read_object_masks"]
@@ -108,7 +108,7 @@ def open_object_folders(request: Request) -> Dataset | None:
     notes = Notes(["Each image has a folder with one mask file for each object: read as instances."])
     samples = [s for s in (_sample(folder, notes) for folder in folders) if s is not None]
     if not samples:
-        raise DataError(f"{request.path}: expected images that can be read, found none ({told(notes.problems)})")
+        raise DataError(f"{request.path}: expected images that can be read, found none ({first_of(notes.problems)})")
     if not any(s.mask for s in samples):
         notes = Notes([f"No masks: {len(samples)} images for prediction."])
     if (request.task or request.description.task) == "semantic":

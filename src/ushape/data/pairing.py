@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ushape.data.foreign import note_foreign_files
-from ushape.data.headers import stem_of
+from ushape.data.headers import holds_objects, stem_of
 from ushape.data.naming import (
     MASK_WORDS,
     folder_rank,
@@ -259,12 +259,6 @@ def parts_of_folders(path: Path) -> tuple[str, ...]:
     return tuple(part for part in ("train", "val", "test") if part in found)
 
 
-def _is_pickle(path: Path) -> bool:
-    """True for a .npy file of Python objects, by its header, which is text."""
-    with path.open("rb") as file:
-        return b"'descr': '|O'" in file.read(256)
-
-
 def _cellpose_extras(files: Sequence[Path]) -> list[Path]:
     """Cellpose's outlines, flows and pickles beside an image of that name; they are neither image nor mask."""
     stems = {stem_of(p) for p in files}
@@ -273,7 +267,7 @@ def _cellpose_extras(files: Sequence[Path]) -> list[Path]:
         found = CELLPOSE_EXTRAS.fullmatch(stem_of(path))
         if found is None or not {found[1], f"{found[1]}_img"} & stems:
             continue
-        if not stem_of(path).lower().endswith("_seg") or (path.suffix.lower() == ".npy" and _is_pickle(path)):
+        if not stem_of(path).lower().endswith("_seg") or (path.suffix.lower() == ".npy" and holds_objects(path)):
             extras.append(path)
     return extras
 

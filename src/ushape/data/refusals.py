@@ -39,12 +39,19 @@ def nothing_found(path: Path) -> DataError:
     advice = advice_on([*files, *(p for p in folders if p.suffix)])
     if advice:
         return DataError(f"{path}: expected images as TIFF, PNG, JPEG, BMP, .npy or NIfTI, found {advice}")
+    alone = [p.name for p in folders if role_of(p.name)[0] == "masks"]
+    if alone and len(alone) == len(folders):
+        return DataError(
+            f"{path}: expected images beside {told(alone)}/, found none; put them into images/, called like their masks"
+        )
     inside = [p.name for p in folders if _has_data(p)]
     if inside:
         return DataError(f"{path}: expected one folder of images and masks, found several ({told(inside)}); name one")
     endings = sorted({p.suffix or "files without ending" for p in files})
-    found = f", only {told(endings)}" if endings else ", only folders in which there is none" * bool(folders)
-    return DataError(f"{path}: expected {LAYOUTS}; found no image{found}")
+    found = f"only {told(endings)}" if endings else "only folders without images" if folders else "an empty folder"
+    return DataError(
+        f"{path}: expected images, found {found}; save them as TIFF or PNG in one of these ways: {LAYOUTS}"
+    )
 
 
 def check_place(path: Path) -> None:

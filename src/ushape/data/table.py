@@ -22,7 +22,7 @@ from pathlib import Path
 from ushape.data.class_folders import sorted_classes
 from ushape.data.headers import SUFFIXES, stem_of, suffix_of
 from ushape.data.naming import part_of, role_of, subfolders
-from ushape.data.notes import Notes, counted, told
+from ushape.data.notes import Notes, counted, first_of, told
 from ushape.data.pairing import Match, with_unique_names
 from ushape.errors import DataError
 
@@ -257,8 +257,8 @@ def match_table(table: Table, part: str | None, notes: Notes) -> list[Match]:
     """
     pairs = _images_of(table, _chosen(table, part, notes), notes)
     if not pairs:
-        found = told(notes.problems) or "no line"
-        raise DataError(f"{table.path}: expected lines with images that exist, found none ({found}); correct the paths")
+        found = f"none ({first_of(notes.problems)}); correct the paths" if notes.problems else "no line; add some"
+        raise DataError(f"{table.path}: expected lines with images that exist, found {found}")
     names = _names([path for _, path in pairs], table.path.parent)
     matches = []
     for name, (row, path) in zip(names, pairs, strict=True):

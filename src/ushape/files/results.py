@@ -69,6 +69,7 @@ class Results:
     resume     keep results from before, and skip images that have all of them
     inputs     resolved paths of all the images that were given
     claimed    which image a path is the result of
+    made       whether the folder was not there before
     """
 
     folder: Path
@@ -81,6 +82,7 @@ class Results:
     claimed: dict[Path, Path] = field(default_factory=dict)
     written: list[Path] = field(default_factory=list)
     table: GrowingTable | None = None
+    made: bool = False
 
     @property
     def classifies(self) -> bool:
@@ -110,6 +112,7 @@ class Results:
             self.check_path(path)
             self.table = GrowingTable(path, resume=self.resume)
             self.check_unfinished(self.table.part)
+        self.made = not self.folder.exists()
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def check_unfinished(self, part: Path) -> None:
@@ -215,6 +218,8 @@ class Results:
             self.written.append(path)
 
     def finish(self) -> None:
-        """Give the table its name."""
+        """Give the table its name, and leave no empty folder behind where nothing could be done."""
         if self.table is not None and self.table.close():
             self.written.append(self.table.path)
+        if self.made and not any(self.folder.iterdir()):
+            self.folder.rmdir()

@@ -97,8 +97,8 @@ class Side:
 
     @property
     def has_no_ids(self) -> bool:
-        """Whether it is two-valued and its values number nothing, such as 0 and 255."""
-        return self.is_two_valued and self.highest > 1
+        """Whether it is two-valued: 0 and 255, or 0 and 1, which number nothing when they are all there is."""
+        return self.is_two_valued and self.highest > 0
 
     def foreground(self, mask: Labels) -> Labels:
         """A two-valued mask as 0 and 1; -1 stays."""
@@ -323,5 +323,7 @@ def write_rows(path: Path, evaluation: Evaluation) -> None:
     The file appears, or replaces another, only when it is complete.
     """
     path = Path(path)
+    if path.is_dir():
+        raise DataError(f"{path}: expected a file for the rows, found a folder; name a file in it, such as scores.csv")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_table(path, evaluation.rows)

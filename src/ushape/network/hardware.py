@@ -8,6 +8,7 @@ Weights and the optimiser's state stay in float32 everywhere.
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import AbstractContextManager
 
 import torch
@@ -15,7 +16,7 @@ from torch import nn
 
 from ushape.errors import RecipeError
 
-__all__ = ["autocast", "best_dtype", "choose_device", "describe_device", "in_best_format", "set_threads"]
+__all__ = ["autocast", "best_dtype", "choose_device", "describe_device", "in_best_format", "peak_memory", "set_threads"]
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -67,3 +68,15 @@ def describe_device(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, {dtype}"
     return f"{device.type} with {torch.get_num_threads()} threads, {dtype}"
+
+
+def peak_memory(device: torch.device) -> str:
+    """The most memory that this process has held so far, in words."""
+    if device.type == "cuda":
+        return f"{torch.cuda.max_memory_allocated(device) / 1e9:.1f} GB on the device"
+    try:
+        import resource
+    except ImportError:  # Windows
+        return "not known on this system"
+    unit = 1 if sys.platform == "darwin" else 1024
+    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9:.1f} GB"

@@ -175,7 +175,7 @@ def _figure(name: str, what: str, picture: NDArray[np.uint8], legend: Sequence[t
     said = f"{escape(name)}: {what}"
     keys = "".join(f" {swatch(colour, key)}" for key, colour in legend)
     return (
-        f'<figure><label><input type="checkbox" aria-label="enlarge {said}"><img{few} src="{_data_uri(picture)}" '
+        f'<figure><label><input type="checkbox" aria-label="enlarge {said}"><img{few} src="{picture_uri(picture)}" '
         f'alt="{said}" width="{picture.shape[1]}" height="{picture.shape[0]}"></label>'
         f"<figcaption>{what}{keys}</figcaption></figure>"
     )
@@ -199,7 +199,7 @@ def _small_labels(labels: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     return labels[np.ix_(rows, columns)]
 
 
-def _data_uri(picture: NDArray[np.uint8]) -> str:
+def picture_uri(picture: NDArray[np.uint8]) -> str:
     """A JPEG with full colour resolution: at half of it, thin outlines would lose theirs."""
     for quality in JPEG_QUALITIES:
         written = io.BytesIO()

@@ -25,6 +25,7 @@ from ushape.picture.charts import counts_svg, histogram_svg, reliability_svg
 from ushape.picture.curves import curves_svg
 from ushape.picture.gallery import Panel, class_colours, gallery
 from ushape.picture.glossary import answer, meaning
+from ushape.picture.mistakes import Mistake, mistakes_html
 from ushape.picture.page import (
     chip,
     code,
@@ -118,6 +119,7 @@ class Report:
     sizes        where there are objects: of all images together
     unit         of the sizes
     calibration  of all images together
+    mistakes     images that were given a wrong class
     """
 
     title: str
@@ -141,6 +143,7 @@ class Report:
     sizes: Sizes | None = None
     unit: str = "px"
     calibration: Calibration | None = None
+    mistakes: tuple[Mistake, ...] = ()
 
 
 def write_report(path: Path, report: Report) -> None:
@@ -158,6 +161,7 @@ def report_html(report: Report) -> str:
             section("Result", _result(report)),
             section("Checks", _checks(report)),
             section("Images", gallery(report.gallery, report.classes, report.colours)),
+            section("Mistakes", mistakes_html(report.mistakes, len(report.rows))),
             section("Scores of each image", image_table(report.rows, order_by)),
             section("Classes", _classes(report)),
             section("Objects", _objects(report)),

@@ -83,7 +83,7 @@ def class_table(confusions: Sequence[Matrix], classes: Sequence[str], colours: S
     total = np.sum(confusions, axis=0)
     pooled = {name: measure(total) for name, measure in measures.items()}
     single = {name: np.array([measure(matrix) for matrix in confusions]) for name, measure in measures.items()}
-    several = True
+    several = len(confusions) > 1
     lines = []
     for index, (name, colour) in enumerate(zip(classes, colours, strict=True)):
         dice = [float(value) for value in single["Dice"][:, index] if not math.isnan(value)]

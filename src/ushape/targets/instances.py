@@ -38,6 +38,7 @@ __all__ = [
     "object_sizes",
     "tune_decision",
     "typical_diameter",
+    "without_specks",
 ]
 
 Float = NDArray[np.float32]
@@ -124,6 +125,16 @@ def default_decision(encoding: Encoding, typical_size: float = 200.0) -> Decisio
         min_seed=round(SEED_SHARE * typical_size),
         smoothing=smoothing,
     )
+
+
+def without_specks(instances: Instances, min_size: int) -> Instances:
+    """The instances 1..n without those of fewer than `min_size` pixels, numbered anew."""
+    sizes = np.bincount(instances.ravel())
+    kept = sizes >= min_size
+    kept[0] = False
+    if kept[1:].all():
+        return instances
+    return np.where(kept, np.cumsum(kept), 0).astype(np.int32)[instances]
 
 
 def maps_to_instances(probabilities: Float, encoding: Encoding, decision: Decision) -> Instances:

@@ -48,6 +48,8 @@ class Encoding:
     kind           which maps
     n_classes      semantic, label: how many classes, a background included; the other kinds need no number
     class_weights  semantic, label: what a pixel or an image of each class weighs (the paper's w_c, P14); none: 1
+    gap_weight     semantic, two classes: height of the weight on background between near pieces of the other class,
+                   which keeps pieces apart; its reach is `sigma` (P14, with connected pieces for cells)
     ridge_width    ridge: thickness in px of the background opened between touching objects
     w0             ridge: height of the weight on background between near objects (P14)
     sigma          ridge: reach of that weight in px
@@ -60,6 +62,7 @@ class Encoding:
     kind: EncodingKind
     n_classes: int = 2
     class_weights: tuple[float, ...] = ()
+    gap_weight: float = 0.0
     ridge_width: int = 1
     w0: float = 10.0
     sigma: float = 5.0
@@ -71,7 +74,7 @@ class Encoding:
     def __post_init__(self) -> None:
         if self.kind not in get_args(EncodingKind):
             raise RecipeError(f"expected an encoding of {', '.join(get_args(EncodingKind))}, found {self.kind!r}")
-        least = {"n_classes": 2, "ridge_width": 1, "border_width": 1, "w0": 0, "touch_weight": 0}
+        least = {"n_classes": 2, "ridge_width": 1, "border_width": 1, "w0": 0, "touch_weight": 0, "gap_weight": 0}
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 raise RecipeError(f"expected the encoding's {name} to be at least {bound}, found {getattr(self, name)}")
@@ -183,6 +186,10 @@ def _semantic(mask: NDArray[np.int32], encoding: Encoding) -> TrainingMaps:
     weights = _ones_but_ignored(mask)
     if encoding.class_weights:
         weights *= np.array(encoding.class_weights, np.float32)[np.maximum(mask, 0)]
+    if encoding.gap_weight and encoding.n_classes == 2:
+        pieces = np.where(mask < 0, -1, ndimage.label(mask == 1)[0]).astype(np.int32)
+        plain = _ones_but_ignored(mask)
+        weights += border_weights(pieces, encoding.gap_weight, encoding.sigma, False) - plain
     return TrainingMaps(np.maximum(mask, -1).astype(np.int16), weights)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ushape.data.dataset import Dataset, Sample, Spacing, Task
+from ushape.data.dataset import Colour, Dataset, Sample, Spacing, Task
 from ushape.data.images import is_grey
 from ushape.errors import DataError, UshapeError
 from ushape.model import Preparation
@@ -47,6 +47,7 @@ class DataSummary:
     diameter    of the typical object in pixels; None where masks hold classes
     shares      of the labelled pixels that are of each class; empty for instances
     spacing     the usual size of a pixel, where the files say it
+    colours     to show the classes in; empty where nobody chose any
     mirrored_alike  how well mirrored images are recognised, relative to the images; see `classifying`
     """
 
@@ -60,6 +61,7 @@ class DataSummary:
     shares: tuple[float, ...] = ()
     spacing: Spacing | None = None
     mirrored_alike: float = 1.0
+    colours: tuple[Colour, ...] = ()
 
     @property
     def dims(self) -> int:
@@ -140,6 +142,7 @@ def summarise(dataset: Dataset, examples: Sequence[Example]) -> DataSummary:
         diameter,
         class_shares(dataset, examples),
         usual_spacing([example.sample for example in examples]),
+        colours=dataset.colours,
     )
 
 

@@ -30,8 +30,8 @@ from ushape.network.hardware import best_dtype
 from ushape.network.unet import UNet
 from ushape.scoring.calibration import Calibration, count_calibration
 from ushape.scoring.objects import count_objects, mean_average_precision
-from ushape.tally import Tally
-from ushape.targets.instances import default_decision, object_sizes, tune_decision
+from ushape.tally import Tally, pieces
+from ushape.targets.instances import NOISE_SHARE, Decision, default_decision, object_sizes, tune_decision
 from ushape.training.batches import Batch, Batches
 from ushape.training.checkpoint import load_checkpoint, save_checkpoint, write_lines
 from ushape.training.clock import FIRST_GUESS, JUDGING_SHARE, VALIDATIONS, WATCHING_SHARE, Clock, Pace
@@ -40,6 +40,7 @@ from ushape.training.loop import new_state, train_steps
 from ushape.training.planning import Planned
 from ushape.training.recipe import write_recipe
 from ushape.training.schedule import Plan
+from ushape.training.transfer import take_weights
 
 __all__ = ["Listener", "Session", "versions"]
 
@@ -137,12 +138,12 @@ class Session:
         self.dtype = best_dtype(device)
         self.preparation = make_preparation(self.recipe, planned.summary, planned.training)
         self.batches = self.make_batches()
-        self.state = new_state(self.new_network(), self.recipe, device)
+        self.state = new_state(self.first_network(), self.recipe, device)
         self.best: dict[str, Tensor] = {}
         self.best_score: float | None = None
         self.history: list[dict[str, Any]] = []
         self.events: list[dict[str, Any]] = []
-        self.decision = default_decision(self.recipe.encoding, self.typical_size())
+        self.decision = self.first_decision()
         self.watched = spread(planned.validation, self.most_watched)
 
     def make_batches(self) -> Callable[[int], Batch]:
@@ -159,11 +160,26 @@ class Session:
         torch.manual_seed(self.seed)
         return self.recipe.network.build(summary.channels, self.recipe.encoding.n_channels, summary.dims)
 
-    def typical_size(self) -> float:
-        """Pixels of the median object; 1 where masks hold classes, so that nothing counts as too small."""
-        if self.task != "instances":
-            return 1.0
-        return float(np.median(object_sizes([example.mask for example in self.planned.training])))
+    def first_network(self) -> UNet | Classifier:
+        """The network that training starts with."""
+        network = self.new_network()
+        if self.planned.start is not None:
+            self.listener.words(f"  {take_weights(network, self.planned.start.network)}")
+        return network
+
+    def first_decision(self) -> Decision:
+        """What is decided when maps become labels, before any tuning."""
+        masks = [example.mask for example in self.planned.training]
+        if self.task == "instances":
+            return default_decision(self.recipe.encoding, float(np.median(object_sizes(masks))))
+        decision = default_decision(self.recipe.encoding, 1.0)
+        if self.task == "semantic" and len(self.planned.summary.classes) == 2:
+            # Pieces smaller than any that people drew are noise: there, half the smallest of them, or a twentieth of
+            # the typical one where that is less.
+            sizes = object_sizes([pieces(mask) for mask in masks])
+            if len(sizes):
+                decision = replace(decision, min_size=int(min(NOISE_SHARE * np.median(sizes), min(sizes) / 2)))
+        return decision
 
     def model(self, tensors: dict[str, Tensor]) -> Model:
         """A model with these weights and the present decision."""
@@ -177,6 +193,7 @@ class Session:
             self.recipe.encoding,
             self.decision,
             device=str(self.device),
+            colours=self.planned.summary.colours,
         )
 
     def estimate(self, model: Model, example: Example) -> tuple[NDArray[np.float32], NDArray[np.int32]]:

@@ -1,0 +1,148 @@
+"""What a run leaves for a person: `report.html`, filled from the session that has ended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ushape.model import Evaluation
+from ushape.network.hardware import describe_device, peak_memory
+from ushape.picture.mistakes import Mistake
+from ushape.picture.report import Panel, Report, write_report
+from ushape.scoring.sizes import Sizes, measure_sizes
+from ushape.training.planning import Planned
+from ushape.training.session import Session, versions
+
+__all__ = ["write_run_report"]
+
+Labels = dict[str, NDArray[np.int32]]
+
+FIRST = {
+    "instances": ("AP@0.5", "AP@0.75", "F1@0.5", "SEG"),
+    "semantic": ("mean Dice", "mean IoU", "pixel error", "AP@0.5"),
+    "classification": ("accuracy", "balanced accuracy", "mean F1", "expected calibration error"),
+}
+"""The scores in large type, by task."""
+
+
+def score_of(row: dict[str, Any], task: str) -> tuple[str, float]:
+    """(name, value) of the score that pictures are ordered by."""
+    name = "AP@0.5" if task == "instances" else "mean Dice"
+    return name, float(row.get(name, 1.0))
+
+
+def panels(planned: Planned, evaluation: Evaluation, labels: Labels) -> tuple[Panel, ...]:
+    """The validation images with what was found in them; none where whole images were classified."""
+    task = planned.summary.task
+    if task == "classification":
+        return ()
+    examples = {example.sample.name: example for example in planned.validation}
+    made = []
+    for row in evaluation.rows:
+        example, (name, value) = examples[row["name"]], score_of(row, task)
+        image, mask, estimate, note = example.image, example.mask, labels[row["name"]], ""
+        if mask.ndim == 3:
+            middle, note = mask.shape[0] // 2, f"slice {mask.shape[0] // 2 + 1} of {mask.shape[0]}"
+            image, mask, estimate = image[:, middle], mask[middle], estimate[middle]
+        made.append(Panel(row["name"], name, value, image, mask, estimate, instances=task == "instances", note=note))
+    return tuple(made)
+
+
+def mistakes_of(planned: Planned, evaluation: Evaluation) -> tuple[Mistake, ...]:
+    """The images that were given a wrong class; of volumes the middle slice."""
+    if planned.summary.task != "classification":
+        return ()
+    images = {example.sample.name: example.image for example in planned.validation}
+    made = []
+    for row in evaluation.rows:
+        if not row["right"]:
+            image = images[row["name"]]
+            image = image[:, image.shape[1] // 2] if image.ndim == 4 else image
+            made.append(Mistake(row["name"], image, row["class"], row["estimate"], row["confidence"]))
+    return tuple(made)
+
+
+def sizes_of(planned: Planned, labels: Labels) -> Sizes:
+    """Of the objects, or of the pieces of the one class beside the background; in the files' unit where it is known."""
+    summary, sizes = planned.summary, Sizes()
+    if summary.task == "classification" or (summary.task == "semantic" and len(summary.classes) != 2):
+        return sizes
+    spacing = None if summary.spacing is None else summary.spacing.values
+    for example in planned.validation:
+        # What an incomplete reference lacks would look like objects that were invented.
+        if example.sample.name in labels and example.sample.complete:
+            estimate = labels[example.sample.name]
+            sizes += measure_sizes(example.mask, estimate, instances=summary.task == "instances", spacing=spacing)
+    return sizes
+
+
+def facts_of(run: Session) -> dict[str, str]:
+    """What the report tells of time, machine and versions."""
+    seconds, each = run.pace.clock.seconds(), run.pace.step_seconds
+    speed = f"{1 / each:.2f} steps a second" if each else "not measured"
+    budget = f"{run.steps} steps" if run.pace.minutes is None else f"{run.pace.minutes:g} minutes"
+    network = ", ".join(f"{name} {value}" for name, value in run.state.network.settings.items())
+    return {
+        "budget": budget,
+        "time used": f"{seconds / 60:.1f} minutes, {run.state.step} steps, {speed}",
+        "memory used": peak_memory(run.device),
+        "device": describe_device(run.device),
+        "network": network,
+        "data": f"{len(run.planned.training)} images to train on, {len(run.planned.validation)} held out",
+        "decision": ", ".join(f"{name} {value}" for name, value in run.decision.to_dict().items()),
+        "seed": str(run.seed),
+        "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
+    }
+
+
+def summary_of(run: Session) -> str:
+    """What was trained on what, in a sentence."""
+    summary, n_held = run.planned.summary, len(run.planned.validation)
+    goal = {
+        "instances": "find objects one by one",
+        "semantic": f"tell {len(summary.classes)} classes of pixels",
+        "classification": f"tell {len(summary.classes)} classes of images",
+    }[summary.task]
+    n = len(run.planned.training)
+    held = f"{n_held} other{'s were' if n_held > 1 else ' was'} held out to judge it"
+    if n_held and any(example.sample.name.endswith(", held out") for example in run.planned.validation):
+        held = "a quarter of it was held out to judge it"
+    return (
+        f"A network learned to {goal} in {n} image{'s' * (n > 1)} of {summary.name}, in "
+        f"{run.pace.clock.seconds() / 60:.1f} minutes; {held}."
+    )
+
+
+def write_run_report(path: Path, run: Session, evaluation: Evaluation, labels: Labels, command: str) -> None:
+    """The run as one HTML page."""
+    planned, summary = run.planned, run.planned.summary
+    first = [name for name in FIRST[summary.task] if name in evaluation.scores]
+    told = {text.rstrip(".") for text in planned.findings}
+    report = Report(
+        title=f"{summary.name}: {planned.recipe.name} recipe",
+        command=command,
+        plan=planned.recipe.reasons,
+        findings=planned.findings,
+        scores={name: evaluation.scores[name] for name in first} | evaluation.scores,
+        score_note="Scores of the images held out for validation. They also chose the best weights and the thresholds, "
+        "so expect a little less on new images; score those with `ushape evaluate`.",
+        rows=evaluation.rows,
+        gallery=panels(planned, evaluation, labels),
+        mistakes=mistakes_of(planned, evaluation),
+        history=run.history,
+        events=run.events,
+        facts=facts_of(run),
+        summary=summary_of(run),
+        intervals=evaluation.intervals,
+        checks=[finding for finding in planned.doctor if finding.sentence not in told],
+        classes=summary.classes,
+        colours=summary.colours,
+        confusions=evaluation.confusions,
+        sizes=sizes_of(planned, labels),
+        unit="px" if summary.spacing is None else summary.spacing.unit,
+        calibration=evaluation.calibration,
+    )
+    write_report(path, report)

@@ -1,0 +1,81 @@
+"""Weights from another network: the same body for segmenters and classifiers, refitted ends."""
+
+import pytest
+import torch
+
+from conftest import disc_dataset
+from test_training_classifying import striped
+from ushape.errors import RecipeError
+from ushape.network.classifier import Classifier
+from ushape.network.unet import UNet
+from ushape.run import train_run
+from ushape.training.planning import make_plan
+from ushape.training.transfer import refitted, take_weights
+
+PADDED = {"channels": 4, "depth": 3, "padding": "same", "norm": "batch"}
+SETTINGS = ("network.channels=4", "network.depth=3", "patch=[32, 32]")
+
+
+def same(first, second, name, other=None):
+    return torch.equal(first.state_dict()[name], second.state_dict()[other or name])
+
+
+def test_a_classifier_takes_the_body_of_a_segmenter_and_keeps_its_own_head():
+    source, target = UNet(1, 2, **PADDED), Classifier(1, 5, channels=4, depth=3)
+    before = target.linear.weight.clone()
+    sentence = take_weights(target, source)
+    assert same(target, source, "unet.bottom.0.weight", "bottom.0.weight")
+    assert same(target, source, "unet.up.1.block.0.weight", "up.1.block.0.weight")
+    assert torch.equal(target.linear.weight, before)
+    assert sentence.startswith("started from another model's weights (99.")
+    assert sentence.endswith("new are linear.weight, linear.bias)")
+
+
+def test_a_segmenter_takes_the_body_of_a_classifier():
+    source, target = Classifier(1, 5, channels=4, depth=3), UNet(1, 2, **PADDED)
+    take_weights(target, source)
+    assert same(source, target, "unet.down.0.0.weight", "down.0.0.weight")
+
+
+def test_the_first_layer_is_refitted_to_other_channels():
+    source, target = UNet(1, 2, **PADDED), UNet(3, 2, **PADDED)
+    assert "new are" not in take_weights(target, source)
+    grey = torch.randn(1, 1, 16, 16)
+    source.eval(), target.eval()
+    assert torch.allclose(target(grey.expand(1, 3, 16, 16)), source(grey), atol=1e-4)
+    weight = torch.randn(4, 3, 3, 3)
+    assert torch.allclose(refitted(weight, torch.zeros(4, 2, 3, 3)).sum(1), weight.sum(1), atol=1e-6)
+
+
+def test_a_head_for_other_classes_starts_anew():
+    source, target = UNet(1, 2, **PADDED), UNet(1, 4, **PADDED)
+    before = target.head.weight.clone()
+    assert take_weights(target, source).endswith("new are head.weight, head.bias)")
+    assert torch.equal(target.head.weight, before)
+
+
+def test_a_network_of_another_kind_gives_nothing():
+    with pytest.raises(
+        RecipeError, match=r"^expected a model whose network resembles the one to be trained, found none"
+    ):
+        take_weights(UNet(1, 2, **PADDED), torch.nn.Linear(2, 2))
+
+
+def test_training_starts_from_the_model_with_its_network():
+    first = train_run(disc_dataset(4), keep_folder=False, steps=2, settings=SETTINGS, device="cpu").model
+    planned = make_plan(disc_dataset(4), start=first, settings=("batch=2",))
+    assert (planned.recipe.network.channels, planned.recipe.network.depth) == (4, 3)
+    assert all(planned.recipe.geometry.is_legal(n) for n in planned.recipe.patch)
+    still = ("optimiser.learning_rate=1e-12", "optimiser.average=0.0")
+    second = train_run(disc_dataset(4), keep_folder=False, steps=1, settings=still, start=first, device="cpu").model
+    assert torch.allclose(
+        second.network.state_dict()["bottom.0.weight"], first.network.state_dict()["bottom.0.weight"], atol=1e-6
+    )
+
+
+def test_a_classifier_starts_from_a_segmenter():
+    first = train_run(disc_dataset(4), keep_folder=False, steps=2, settings=SETTINGS, device="cpu").model
+    planned = make_plan(striped(10), start=first, settings=("batch=8",))
+    assert (planned.recipe.network.head, planned.recipe.network.channels) == ("decoder", 4)
+    model = train_run(striped(10), keep_folder=False, steps=1, start=first, settings=("batch=8",), device="cpu").model
+    assert model.task == "classification"
