@@ -44,11 +44,11 @@ INTRODUCTION = """# Bad inputs
 What `ushape` prints when something is wrong with the data, the files or the command, and what it does all the same.
 Made by `python tests/bad_inputs.py > docs/bad_inputs.md`, which runs all commands; tests run them, too, and compare.
 
-Exit status 0 is done, 1 the input was wrong or some inputs failed, 2 bad usage. Nothing printed a traceback, and none
-of the files that were there before was changed. Trainings ran with `--steps 1` and a tiny network, into the folder
-`run`. "..." stands for words of another library, which may change.
+Exit status 0 is done, 1 the input was wrong or some inputs failed, 2 bad usage. None of these commands printed a
+traceback or changed a file that was there before. The commands are shown without the word ushape; trainings ran with
+`--steps 1` and a tiny network, into the folder `run`. "..." stands for words of another library, which may change.
 """
-HEAD = "\n## {area}\n\n| | input | command | printed | status | done all the same |\n|--:|---|---|---|--:|---|"
+HEAD = "\n## {area}\n\n| | input | ushape ... | printed | status | done all the same |\n|--:|---|---|---|--:|---|"
 NOT_YET = "\nCases that are known to go wrong, and stand in no table yet: {cases}."
 
 # How errors and warnings begin; `check` lists its findings without a colon.
@@ -121,7 +121,7 @@ def row(case: Case, outcome: Outcome) -> str:
     """The line of the table for a case, without its number."""
     command = case.command.replace(TINY, "").replace("|", "\\|")
     told = "<br>".join(map(cell, outcome.told)) or "nothing"
-    return f"| {cell(case.title)} | `ushape {command}` | {told} | {outcome.status} | {cell(case.done)} |"
+    return f"| {cell(case.title)} | `{command}` | {told} | {outcome.status} | {cell(case.done)} |"
 
 
 def table(outcomes: Sequence[tuple[Case, Outcome]]) -> str:

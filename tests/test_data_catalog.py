@@ -149,6 +149,9 @@ def test_a_catalog_name_wins_over_a_folder_unless_it_is_written_as_a_path(tmp_pa
     (tmp_path / "phantom").mkdir()
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "phantom" / "a.png")
     assert len(open_dataset("phantom:val")) == 4
+    told = "This is the public dataset phantom, not the folder phantom here; write ./phantom for that."
+    assert told in open_dataset("phantom:val").findings
+    assert told not in open_dataset("./phantom").findings
     assert [s.name for s in open_dataset("./phantom").samples] == ["a"]
     assert [s.name for s in open_dataset(Path("phantom")).samples] == ["a"]
 
@@ -163,6 +166,13 @@ def test_a_part_of_a_folder_is_named_like_a_part_of_a_dataset(tmp_path):
         DataError, match=r"val\.png: expected a folder of images, a table of files or a dataset's .*another file; name"
     ):
         open_dataset(str(tmp_path / "val" / "val.png"))
+    with pytest.raises(DataError, match="expected a part called 'vla', found train, val; name one of them"):
+        open_dataset(f"{tmp_path}:vla")
+    (tmp_path / "all.zip").write_bytes(b"PK")
+    with pytest.raises(
+        DataError, match=r"all\.zip: expected a folder .*, found \.zip \(packed archives\); unpack them"
+    ):
+        open_dataset(str(tmp_path / "all.zip"))
 
 
 def test_a_table_of_files_stands_where_a_folder_can(tmp_path):

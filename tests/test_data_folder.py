@@ -185,7 +185,9 @@ def test_other_folders_beside_images_are_not_read_in_their_place(tmp_path):
 def test_several_parts_without_train_have_to_be_named(tmp_path):
     save(tmp_path / "val" / "a.png", IMAGE)
     save(tmp_path / "test" / "b.png", IMAGE)
-    with pytest.raises(DataError, match="expected to know which of the parts val, test to read; name one"):
+    with pytest.raises(
+        DataError, match=r"expected to know which of the parts val, test to read; name one, as in .*:val$"
+    ):
         open_folder(tmp_path)
 
 

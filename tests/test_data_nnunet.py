@@ -119,6 +119,15 @@ def test_files_of_another_ending_are_left_out(tmp_path):
     assert "expected files that end in .png as dataset.json says, found also c_001.tif" in dataset.problems[0]
 
 
+def test_no_file_of_the_stated_ending_is_said_to_be_the_reason(tmp_path):
+    write_version_2(tmp_path, ".png", n_channels=1)
+    write_json(tmp_path, labels={"background": 0, "a": 1, "b": 2}, file_ending=".tif")
+    with pytest.raises(
+        DataError, match=r"imagesTr: expected files that end in \.tif as dataset\.json says, found c_.*; convert them"
+    ):
+        open_folder(tmp_path)
+
+
 def test_a_broken_dataset_json_is_a_problem_and_regions_are_said(tmp_path):
     write_version_2(tmp_path)
     (tmp_path / "dataset.json").write_text("{")

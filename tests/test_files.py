@@ -632,3 +632,13 @@ def test_a_stack_does_not_keep_its_maps(tmp_path):
     predict_files(model, [str(path)], tmp_path / "out", save=EVERYTHING)
     assert len(alive) == 9
     assert max(alive) <= 2
+
+
+def test_no_folder_is_left_when_nothing_was_done(model, tmp_path):
+    for names in ([str(tmp_path / "nowhere")], [str(write_png(tmp_path / "bad.png"))]):
+        (tmp_path / "bad.png").write_bytes(b"no picture")
+        assert len(predict_files(model, names, tmp_path / "out", save=("labels", "table"))[1]) == 1
+        assert not (tmp_path / "out").exists()
+    (tmp_path / "out").mkdir()
+    predict_files(model, [str(tmp_path / "nowhere")], tmp_path / "out")
+    assert (tmp_path / "out").exists()

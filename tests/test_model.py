@@ -321,3 +321,15 @@ def test_a_model_says_what_it_is(tmp_path):
     settings, text = describe_model(small_model().save(tmp_path / "m.safetensors"))
     assert settings["task"] == "semantic"
     assert "tiled prediction  equals the whole image" in text
+
+
+def test_pieces_smaller_than_any_drawn_one_are_noise():
+    model = small_model("semantic")
+    foreground = np.zeros((8, 8), np.float32)
+    foreground[0, 0] = foreground[4:, 4:] = 1
+    maps = np.stack([1 - foreground, foreground])
+    for min_size, n in ((0, 2), (2, 1)):
+        model.decision = replace(model.decision, min_size=min_size)
+        prediction = model.decide(maps)
+        assert prediction.instances.max() == n
+        assert (prediction.labels == (prediction.instances > 0)).all()

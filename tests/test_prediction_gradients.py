@@ -196,6 +196,23 @@ def test_smoothed_is_the_mean_of_noisy_gradients():
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
 
 
+def test_noise_does_not_change_the_question():
+    network, image = network_of(), image_of(16, 16)
+    where = only((16, 16), (8, 8))
+    with torch.no_grad():
+        # A close decision: all logits are nearly the same there.
+        network.head.bias -= network(torch.from_numpy(image)[None])[0, :, 8, 8] - torch.tensor([0.0, 0.01, 0.0])
+    chosen = given_class(network, image, where)
+    assert chosen == 1
+    options = {"n_samples": 8, "noise": 2.0}
+    expected = saliency(network, image, chosen, where, **options)
+    np.testing.assert_array_equal(saliency(network, image, None, where, **options), expected)
+    # Some of the noisy copies alone would be of another class.
+    rng = np.random.default_rng(0)
+    noisy = [image + 2 * np.ptp(image) * rng.standard_normal(image.shape) for _ in range(8)]
+    assert {given_class(network, copy, where) for copy in noisy} != {chosen}
+
+
 def test_mean_influence_of_one_level():
     network = network_of(channels=2, depth=1, padding="valid", n_classes=2)
     with torch.no_grad():

@@ -18,6 +18,7 @@ from ushape.targets.instances import (
     object_sizes,
     tune_decision,
     typical_diameter,
+    without_specks,
 )
 from ushape.targets.maps import Encoding, encode
 
@@ -287,3 +288,12 @@ def test_real_cells_come_back(kind, least):
     decision = default_decision(encoding, float(np.median(object_sizes(masks))))
     ious = [best_ious(mask, maps_to_instances(perfect(mask, encoding), encoding, decision)) for mask in masks]
     assert np.concatenate(ious).mean() >= least
+
+
+def test_specks_go_and_the_others_are_numbered_anew():
+    instances = np.array([[1, 0, 2, 2, 0, 3, 3, 3]], np.int32)
+    assert without_specks(instances, 2).tolist() == [[0, 0, 1, 1, 0, 2, 2, 2]]
+    assert without_specks(instances, 0) is instances
+    assert without_specks(instances, 9).max() == 0
+    nothing = np.zeros((2, 2), np.int32)
+    assert without_specks(nothing, 5).tolist() == nothing.tolist()

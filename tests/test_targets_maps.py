@@ -174,7 +174,9 @@ def test_an_encoding_survives_json(kind):
 
 
 def test_messages_say_what_was_found():
-    with pytest.raises(RecipeError, match=r"^expected an encoding of semantic, ridge, border, distance, label, found 'edge'"):
+    with pytest.raises(
+        RecipeError, match=r"^expected an encoding of semantic, ridge, border, distance, label, found 'edge'"
+    ):
         Encoding("edge")
     with pytest.raises(RecipeError, match=r"^expected the encoding's border_width to be at least 1, found 0"):
         Encoding("border", border_width=0)
@@ -205,3 +207,17 @@ def test_class_weights_are_one_for_each_class_and_not_negative(weights):
 def test_class_weights_survive_json():
     encoding = Encoding("semantic", n_classes=2, class_weights=(0.5, 2))
     assert Encoding.from_dict(json.loads(json.dumps(encoding.to_dict()))) == encoding
+
+
+def test_gaps_between_pieces_weigh_as_in_the_paper():
+    mask = drawn("11.11....#", "11.11....#")
+    plain = encode(mask, Encoding("semantic", class_weights=(0.5, 2.0)))
+    maps = encode(mask, Encoding("semantic", class_weights=(0.5, 2.0), gap_weight=10.0, sigma=5.0))
+    pieces = drawn("11.22....#", "11.22....#")
+    term = border_weights(pieces, 10.0, 5.0, False) - (pieces >= 0)
+    assert maps.weights == pytest.approx(plain.weights + term)
+    assert maps.weights[0, 2] == pytest.approx(0.5 + 10 * np.exp(-(2**2) / 50), abs=1e-3)
+    assert maps.weights[0, 0] == 2
+    assert maps.weights[0, 9] == 0
+    three = encode(mask, Encoding("semantic", n_classes=3, gap_weight=10.0))
+    assert (three.weights == (mask >= 0)).all()

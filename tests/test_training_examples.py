@@ -169,5 +169,7 @@ def test_the_usual_spacing_is_the_middle_one():
 def test_masks_of_one_class_only_teach_nothing():
     ones = np.ones((8, 8), np.int32)
     data = semantic(ones, ones)
-    with pytest.raises(DataError, match=r"^three: expected at least 2 classes in the masks, found one and the same in e"):
+    with pytest.raises(
+        DataError, match=r"^three: expected at least 2 classes in the masks, found one and the same in e"
+    ):
         summarise(data, read_examples(data.samples)[0])

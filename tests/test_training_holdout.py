@@ -6,7 +6,7 @@ from ushape.data.dataset import Sample
 from ushape.errors import DataError
 from ushape.training.examples import Example, read_examples
 from ushape.training.holdout import cut_image, hold_out
-from ushape.training.planning import make_plan
+from ushape.training.planning import ONE_IMAGE, fewer_levels, make_plan
 
 
 def example(mask: np.ndarray) -> Example:
@@ -90,3 +90,12 @@ def test_the_plan_says_that_one_image_was_cut():
     assert len(planned.training) == len(planned.validation) == 1
     assert planned.findings[-1].startswith("One annotated image: ")
     assert planned.training[0].image.shape[1:] != planned.validation[0].image.shape[1:]
+
+
+def test_one_image_gets_a_network_whose_margin_leaves_enough_of_it():
+    assert [fewer_levels(5, 1, side) for side in (100, 300, 600)] == [3, 4, 5]
+    recipe = make_plan(disc_dataset(1)).recipe
+    assert recipe.network.depth == 3
+    assert recipe.augmentation == ONE_IMAGE
+    assert any(reason.startswith("one image only: 3 levels") for reason in recipe.reasons)
+    assert make_plan(disc_dataset(2)).recipe.network.depth == 5

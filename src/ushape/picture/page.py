@@ -212,6 +212,8 @@ ul.checks li > :first-child { text-align: left }
 ul.checks small { display: block; color: var(--soft); font-size: .9rem }
 .four { display: grid; grid-template-columns: repeat(4, 1fr); gap: .6rem }
 figure { margin: 0; min-width: 0 }
+.mistakes { display: grid; grid-template-columns: repeat(auto-fill, minmax(8rem, 1fr)); gap: .8rem; margin-top: .7rem }
+.mistakes img { width: 6rem; height: auto }
 img { display: block; width: 100%; height: auto; border-radius: 4px }
 img.few { image-rendering: pixelated }
 figcaption { color: var(--soft); font-size: .85rem; margin-top: .2rem }
