@@ -114,7 +114,7 @@ def run(case: Case, here: Path) -> Outcome:
 
 def cell(text: str) -> str:
     """Text in a cell of a Markdown table, as it is."""
-    return re.sub(r"([\\`*_|\[\]])", r"\\\1", html.escape(text, quote=False))
+    return re.sub(r"([\\*_|\[\]])", r"\\\1", html.escape(text, quote=False)).replace("`", "&#96;")
 
 
 def row(case: Case, outcome: Outcome) -> str:

@@ -58,4 +58,4 @@ def test_the_page_holds_these_cases_and_no_others():
 
 
 def test_a_cell_shows_text_as_it_is():
-    assert cell("<id>/*.tif | a_b `c` [0]") == r"&lt;id&gt;/\*.tif \| a\_b \`c\` \[0\]"
+    assert cell("<id>/*.tif | a_b `c` [0]") == r"&lt;id&gt;/\*.tif \| a\_b &#96;c&#96; \[0\]"

@@ -283,3 +283,12 @@ def test_real_volumes_of_the_brain(real_data):
         assert image.shape == (1, *mask.shape)
         assert set(np.unique(mask)) == {0, 1, 2}
         assert read_spacing(path) == Spacing((1, 1, 1), "mm")
+
+
+def test_odd_headers_are_not_told_on_standard_error(tmp_path, caplog):
+    path = save(tmp_path / "a.nii", STORED)
+    header = bytearray(path.read_bytes())
+    header[76 + 4 : 76 + 16] = bytes(12)  # pixdim 1 to 3: the size of a pixel is 0
+    path.write_bytes(header)
+    assert read_image(path).shape == (1, 4, 5, 6)
+    assert not caplog.records

@@ -197,11 +197,11 @@ def test_smoothed_is_the_mean_of_noisy_gradients():
 
 
 def test_noise_does_not_change_the_question():
-    network, image = network_of(), image_of(16, 16)
-    where = only((16, 16), (8, 8))
+    network, image = network_of(depth=2), image_of(32, 32)
+    where = only((32, 32), (16, 16))
     with torch.no_grad():
-        # A close decision: all logits are nearly the same there.
-        network.head.bias -= network(torch.from_numpy(image)[None])[0, :, 8, 8] - torch.tensor([0.0, 0.01, 0.0])
+        # A close decision: all logits are nearly the same there, far from the frame.
+        network.head.bias -= network(torch.from_numpy(image)[None])[0, :, 16, 16] - torch.tensor([0.0, 0.01, 0.0])
     chosen = given_class(network, image, where)
     assert chosen == 1
     options = {"n_samples": 8, "noise": 2.0}

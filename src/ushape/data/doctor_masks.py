@@ -237,7 +237,7 @@ def _inverted(study: Study) -> list[Finding]:
     around = [facts for facts, annotation in study.masked if annotation.surround == 1]
     return about(
         "note",
-        around ,
+        around if len(around) == len(study.masked) else [],
         "the foreground covers most of the image and lies on all of its sides",
         "read as it is; if it is the background, say in dataset.toml which value is the background",
     )
