@@ -184,9 +184,11 @@ def plan(
     with answering(as_json, debug) as out:
         from dataclasses import asdict
 
+        from ushape.run import check_minutes
         from ushape.training.planning import make_plan
         from ushape.training.recipe import write_recipe
 
+        check_minutes(minutes)
         planned = make_plan(
             open_data(data, out, task.task), recipe=recipe, settings=settings or (), minutes=minutes, device=device
         )

@@ -25,7 +25,7 @@ from ushape.training.planning import make_plan
 from ushape.training.recipe import write_recipe
 from ushape.training.session import Listener, Session
 
-__all__ = ["Finished", "train", "train_run"]
+__all__ = ["Finished", "check_minutes", "train", "train_run"]
 
 DEFAULT_MINUTES = 10.0
 SHORTEST_MINUTES = 0.25
@@ -95,6 +95,12 @@ class Finished:
     interrupted: bool = False
 
 
+def check_minutes(minutes: float | None) -> None:
+    """RecipeError for a time in which nothing can be trained."""
+    if minutes is not None and not minutes >= SHORTEST_MINUTES:
+        raise RecipeError(f"expected at least {SHORTEST_MINUTES} minutes, found {minutes}; raise --minutes")
+
+
 def check_budget(asked: Asked) -> None:
     """RecipeError for a budget that is contradictory or too small."""
     minutes, steps = asked.minutes, asked.steps
@@ -102,8 +108,9 @@ def check_budget(asked: Asked) -> None:
         raise RecipeError(f"expected either minutes or steps, found {minutes} minutes and {steps} steps; drop one")
     if steps is not None and steps < 1:
         raise RecipeError(f"expected at least 1 step, found {steps}; raise --steps")
-    if minutes is not None and not minutes >= SHORTEST_MINUTES:
-        raise RecipeError(f"expected at least {SHORTEST_MINUTES} minutes, found {minutes}; raise --minutes")
+    check_minutes(minutes)
+    if asked.seed < 0:
+        raise RecipeError(f"expected a seed of at least 0, found {asked.seed}; choose another with --seed")
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from ushape.training.recipe import Recipe
 __all__ = ["DataSummary", "Example", "make_preparation", "read_examples", "summarise", "to_training_images"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Example:
     """A sample that has been read: image (C, *space) as in the file, mask (*space) int32.
 
@@ -101,28 +101,44 @@ def read_examples(samples: Iterable[Sample]) -> tuple[list[Example], list[str]]:
     return examples, problems
 
 
+def first_and_more(problems: Sequence[str]) -> str:
+    """The first of some sentences, and how many more there are."""
+    return problems[0] + (f", and {len(problems) - 1} more" if len(problems) > 1 else "")
+
+
+def rarer(numbers: dict[Example, int]) -> str:
+    """The files of the number that is rarer, as 'a.png' or 'a.png and 3 more'."""
+    values = list(numbers.values())
+    rarest = min(sorted(set(values)), key=values.count)
+    odd = [example.sample.where for example, number in numbers.items() if number == rarest]
+    return odd[0] + (f" and {len(odd) - 1} more" if len(odd) > 1 else "")
+
+
 def summarise(dataset: Dataset, examples: Sequence[Example]) -> DataSummary:
     """What the planning rules look at; DataError when the images cannot be trained on together."""
     if not examples:
         raise DataError(
             f"{dataset.name}: expected annotated images to train on, found none that could be used"
-            + (f" ({dataset.problems[0]})" if dataset.problems else "; add masks")
+            + (f" ({first_and_more(dataset.problems)})" if dataset.problems else "; add masks")
         )
-    dims = {example.image.ndim for example in examples}
-    if len(dims) > 1:
+    dims = {example: example.image.ndim for example in examples}
+    if len(set(dims.values())) > 1:
         raise DataError(
-            f"{dataset.name}: expected only images or only volumes, found both; put them into separate folders"
+            f"{dataset.name}: expected only images or only volumes, found both ({rarer(dims)} unlike the others); "
+            "put them into separate folders"
         )
     if all(is_grey(example.image) for example in examples):
         channels = 1
     else:
-        counts = {example.image.shape[0] for example in examples} - {1}
+        by_example = {example: example.image.shape[0] for example in examples if example.image.shape[0] != 1}
+        counts = sorted(set(by_example.values()))
         if len(counts) > 1:
             raise DataError(
-                f"{dataset.name}: expected images with the same number of channels, found {sorted(counts)}; "
-                "put them into separate folders or convert them"
+                f"{dataset.name}: expected images with the same number of channels, found "
+                f"{' and '.join(map(str, counts))} ({rarer(by_example)} unlike the others); put them into separate "
+                "folders or convert them"
             )
-        channels = counts.pop()
+        channels = counts[0]
         if channels != 3 and any(example.image.shape[0] == 1 for example in examples):
             raise DataError(
                 f"{dataset.name}: expected {channels} channels in every image, found grey ones too; "

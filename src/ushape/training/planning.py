@@ -376,7 +376,7 @@ def make_plan(
         validation = like_training(dataset, validation)
     examples, problems = read_examples(dataset.samples)
     read = examples
-    summary = summarise(dataset, examples)
+    summary = summarise(replace(dataset, problems=(*dataset.problems, *problems)), examples)
     if summary.task == "classification":
         summary = replace(summary, mirrored_alike=mirrored_alike(examples))
     seconds = None if minutes is None else 60 * minutes * TRAINING_SHARE

@@ -7,6 +7,7 @@ follows from the events.
 
 from __future__ import annotations
 
+import math
 import platform
 import signal
 import threading
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import ushape
+from ushape.errors import RecipeError
 from ushape.model import Evaluation, Model, score_masks
 from ushape.network.classifier import Classifier
 from ushape.network.hardware import best_dtype
@@ -367,6 +369,11 @@ class Session:
 
     def note(self, step: int, loss: float, rate: float, validation: float | None) -> None:
         """Add a row to the history and tell the listener."""
+        if not math.isfinite(loss):
+            raise RecipeError(
+                f"expected a finite loss, found {loss} at step {step}; lower optimiser.learning_rate, as in "
+                f"--set optimiser.learning_rate={self.recipe.optimiser.learning_rate / 10:g}"
+            )
         each = self.pace.step_seconds
         row: dict[str, Any] = {
             "step": step,
