@@ -4,8 +4,8 @@
 
 For each layout this writes a few simulated images of 200 x 300 pixels as people have them, runs `ushape check`, `train
 --minutes 2`, `predict` on five fresh images and `score` against their masks, and prints one row: what was understood,
-the held-out score, AP@0.5 on the fresh images, and how long it took. Where masks hold 0 and 255 cells that touch are one
-piece in them, so that pieces are what is scored; "objects" repeats the score against the cells themselves.
+the held-out score, AP@0.5 on the fresh images, and how long it took. Where masks hold 0 and 255, cells that touch are
+one piece in them, so that pieces are what is scored; "objects" repeats the score against the cells themselves.
 """
 
 from __future__ import annotations
@@ -39,10 +39,12 @@ def pairs(n: int, seed: int) -> list[Pair]:
 
 
 def two_valued(mask: np.ndarray) -> np.ndarray:
+    """0 and 255."""
     return np.where(mask > 0, 255, 0).astype(np.uint8)
 
 
 def save(path: Path, array: np.ndarray, **options: object) -> None:
+    """Write a picture; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(array).save(path, **options)
 
@@ -169,15 +171,15 @@ def newcomer(name: str, folder: Path, minutes: float) -> str:
 
 
 def main() -> None:
+    """Print the table, a row when it is there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--only", help="a part of a layout's name")
     parser.add_argument("--keep", type=Path, help="a new folder to leave everything in")
     asked = parser.parse_args()
     folder = asked.keep or Path(tempfile.mkdtemp(prefix="newcomer-"))
-    print(
-        "| data | read as | held out AP@0.5 | AP@0.5 | Dice | AP@0.5 of objects | training |\n|---|---|---|---|---|---|---|"
-    )
+    head = ("data", "read as", "held out AP@0.5", "AP@0.5", "Dice", "AP@0.5 of objects", "training")
+    print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|")
     for index, name in enumerate(LAYOUTS):
         if asked.only is None or asked.only in name:
             place = folder / f"layout{index}"

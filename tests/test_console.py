@@ -102,3 +102,35 @@ def test_show_takes_a_model_or_settings_and_a_picture_it_can_write(tmp_path):
     assert fails("show", "architecture", model, "--depth", "3").endswith("leave one of them out")
     assert fails("show", "architecture", "-o", tmp_path / "u.gif").endswith("u.gif; rename it")
     assert fails("show", "architecture", "--size", "573").endswith("found 573; take 572 or 588")
+
+
+def test_show_looks_inside_a_model_at_an_image(tmp_path):
+    model = small_model("instances").save(tmp_path / "model.safetensors")
+    Image.fromarray(disc_image(0)[0][0]).save(tmp_path / "cell.png")
+    for what in ("features", "receptive", "saliency", "skips"):
+        status, out, words = ushape(
+            "show", what, model, tmp_path / "cell.png", "-o", tmp_path / f"{what}.png", "--at", "20,30"
+        )
+        assert status == 0, words
+        assert Image.open(tmp_path / f"{what}.png").width > 100
+        assert len(out.splitlines()[0]) > 40
+    assert ushape("show", "features", model)[0] == 2
+    assert ushape("show", "receptive", model, tmp_path / "cell.png", "-o", "x.png", "--at", "middle")[0] == 2
+
+
+def test_show_draws_the_borders_of_a_data_set(tmp_path):
+    data = write_folder(tmp_path / "cells")
+    assert ushape("show", "borders", data, "-o", tmp_path / "b.png")[0] == 0
+    assert Image.open(tmp_path / "b.png").width > 100
+    assert "found data for semantic" in fails("show", "borders", semantic(tmp_path), "-o", "b.png")
+
+
+def semantic(folder):
+    """Three images with masks of 0 and 255."""
+    for name in ("images", "masks"):
+        (folder / "two" / name).mkdir(parents=True)
+    for index in range(3):
+        image, mask = disc_image(index)
+        Image.fromarray(image[0]).save(folder / "two" / "images" / f"{index}.png")
+        Image.fromarray(((mask > 0) * 255).astype(np.uint8)).save(folder / "two" / "masks" / f"{index}.png")
+    return folder / "two"

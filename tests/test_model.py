@@ -333,3 +333,20 @@ def test_pieces_smaller_than_any_drawn_one_are_noise():
         prediction = model.decide(maps)
         assert prediction.instances.max() == n
         assert (prediction.labels == (prediction.instances > 0)).all()
+
+
+def test_features_are_what_the_head_reads_and_halve_with_each_level():
+    model = small_model("instances")
+    model.precision = "float32"
+    image = noise(1, 40, 56)
+    features = model.features(image, axes="CYX")
+    head = model.network.head
+    logits = np.einsum("kc,chw->khw", head.weight.detach().numpy()[:, :, 0, 0], features)
+    logits += head.bias.detach().numpy()[:, None, None]
+    n = model.encoding.n_class_channels
+    shares = np.exp(logits[:n]) / np.exp(logits[:n]).sum(axis=0)
+    assert shares == pytest.approx(model.predict(image, axes="CYX").probabilities[:n], abs=1e-4)
+    depth = model.network.settings["depth"]
+    sizes = [model.features(image, level, axes="CYX").shape[1:] for level in range(depth)]
+    assert sizes == [(-(-40 // 2**level), -(-56 // 2**level)) for level in range(depth)]
+    assert model.features(image, 1, "down", axes="CYX").shape[1:] == (20, 28)

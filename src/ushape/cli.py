@@ -356,33 +356,71 @@ class Picture(StrEnum):
 
     ARCHITECTURE = "architecture"
     SKIP = "skip"
+    FEATURES = "features"
+    RECEPTIVE = "receptive"
+    SALIENCY = "saliency"
+    SKIPS = "skips"
+    BORDERS = "borders"
+
+
+def pixel(text: str | None) -> tuple[int, ...] | None:
+    """'100,200' as (100, 200)."""
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"expected --at ROW,COLUMN such as 100,200, found {text}") from None
 
 
 @app.command()
 def show(
-    what: Annotated[Picture, typer.Argument(help="The whole network, or one of its skip connections.")],
-    model: Annotated[str | None, typer.Argument(help="A run folder or model file; default: the paper's U-Net.")] = None,
+    what: Annotated[
+        Picture,
+        typer.Argument(
+            help="architecture or skip of a network; features, receptive (field), saliency or skips (left out) of a "
+            "model at an image; borders of the objects in a data set."
+        ),
+    ],
+    model: Annotated[
+        str | None, typer.Argument(help="A run folder or model file (default: the paper's U-Net), or DATA for borders.")
+    ] = None,
+    image: Annotated[Path | None, typer.Argument(help="An image file, to look inside a model at.")] = None,
     size: Annotated[int | None, typer.Option(help="Side of the input; default: what suits the network.")] = None,
     depth: Annotated[int | None, typer.Option(help="Levels of another network than the paper's.")] = None,
     channels: Annotated[int | None, typer.Option(help="Channels of its first level.")] = None,
     padding: Annotated[str | None, typer.Option(help="valid or same.")] = None,
     level: Annotated[int, typer.Option(help="Of the skip connection, from 0 at the top.")] = 0,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="A picture to write, .svg or .png.")] = None,
+    at: Annotated[str | None, typer.Option(help="The pixel ROW,COLUMN for receptive and saliency.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="The picture to write: .png, or .svg.")] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show the U of a real network: shapes, parameters, receptive field, memory and operations, and a picture of it."""
+    """Show the U of a real network in numbers and pictures, or what happens inside it at an image."""
     with answering(as_json, debug) as out:
-        from ushape.picture.describe import architecture_facts, describe_architecture
-        from ushape.picture.show import chosen_network, write_picture
+        from ushape.picture import show as shown
 
-        network = chosen_network(model, depth=depth, channels=channels, padding=padding)
-        from ushape.picture.trace import usual_size
+        if what in (Picture.ARCHITECTURE, Picture.SKIP):
+            from ushape.picture.describe import architecture_facts, describe_architecture
+            from ushape.picture.trace import usual_size
 
-        wanted = size if size is not None else usual_size(network)
-        text, values = describe_architecture(network, wanted), architecture_facts(network, wanted)
+            network = shown.chosen_network(model, depth=depth, channels=channels, padding=padding)
+            wanted = size if size is not None else usual_size(network)
+            text, values = describe_architecture(network, wanted), architecture_facts(network, wanted)
+            if output is not None:
+                shown.write_picture(output, network, wanted, level=level if what is Picture.SKIP else None)
+        else:
+            if output is None or model is None or (image is None and what is not Picture.BORDERS):
+                needed = "DATA -o PICTURE" if what is Picture.BORDERS else "MODEL IMAGE -o PICTURE"
+                raise typer.BadParameter(f"expected ushape show {what.value} {needed}, found less")
+            if what is Picture.BORDERS:
+                plate = shown.borders_plate(open_data(model, out))
+            else:
+                assert image is not None
+                plate = shown.inside_plate(what.value, model, image, pixel(at))
+            shown.write_plate(output, plate)
+            text, values = plate.caption, {"caption": plate.caption}
         if output is not None:
-            write_picture(output, network, wanted, level=level if what is Picture.SKIP else None)
             text, values = f"{text}\npicture  {output}", values | {"picture": str(output)}
         out.result(values, text)
 

@@ -33,6 +33,7 @@ from ushape.network.classifier import Classifier
 from ushape.network.hardware import best_dtype, choose_device
 from ushape.network.unet import UNet
 from ushape.prediction.engines import LabelEngine, TorchEngine
+from ushape.prediction.features import features
 from ushape.prediction.tiled import ORIENTATIONS, Progress, predict_tiled
 from ushape.preparation import Preparation, has_colours_last, to_channels_first
 from ushape.tally import Evaluation, LabelTally, Tally, score_masks
@@ -135,7 +136,7 @@ class Model:
             return probabilities
         prepared = self.preparation(image)
         geometry = self.network.geometry
-        tile_size = self.tile_size or max(WORKING_TILE[self.preparation.dims] * geometry.scale, geometry.smallest_tile)
+        tile_size = self.largest_tile()
         maps = predict_tiled(self.engine(), prepared, geometry, tile_size, symmetries=symmetries, progress=progress)
         return maps.astype(np.float32, copy=False)
 
@@ -161,13 +162,37 @@ class Model:
         symmetries  1, 2, 4 or 8: average over so many flips and quarter turns of the image (slower, a little better)
         progress    called with (tiles done, tiles in all)
         """
+        image = self.channels_first(image, axes)
+        return self.decide(self.maps(image, symmetries=symmetries, progress=progress))
+
+    def channels_first(self, image: Image, axes: str | None = None) -> Image:
+        """An image as people have it -> (C, *space), as `predict` reads it."""
         image = np.asarray(image)
         with_alpha = axes is None and has_colours_last(image) and image.shape[-1] == 4
         image = to_channels_first(image, axes)
         # Alpha is dropped where the colours are what the model wants; otherwise the message tells what was given.
         if with_alpha and (self.preparation.channels == 3 or (self.preparation.channels == 1 and is_grey(image[:3]))):
             image = image[:3]
-        return self.decide(self.maps(image, symmetries=symmetries, progress=progress))
+        return image
+
+    def features(
+        self, image: Image, level: int = 0, side: Literal["down", "up"] = "up", *, axes: str | None = None
+    ) -> NDArray[np.float32]:
+        """Feature maps of one level for one image of any size, (C, *cells) float32, never negative.
+
+        image, axes  as in `predict`
+        level  0 for the full resolution, whose maps the head reads, to depth - 1 for the bottom; each level below has
+               half the resolution: ceil(n / (scale * 2^level)) values for an axis of n pixels
+        side   `up`: what the way up ends with; `down`: what the skip of that level carries
+        """
+        prepared = self.preparation(self.channels_first(image, axes))
+        device, dtype = self.hardware()
+        return features(self.network, prepared, level, side, tile_size=self.largest_tile(), device=device, dtype=dtype)
+
+    def largest_tile(self) -> int:
+        """Side of the tiles that a segmenter is run on."""
+        geometry = self.network.geometry
+        return self.tile_size or max(WORKING_TILE[self.preparation.dims] * geometry.scale, geometry.smallest_tile)
 
     def evaluate(
         self, dataset: Dataset, *, symmetries: int = 1, on_image: Callable[[Sample, Prediction], None] | None = None

@@ -33,7 +33,6 @@ from ushape.picture.saliency import draw_saliency
 from ushape.picture.without_skips import Loss, draw_losses, share_changed
 from ushape.prediction.features import feature_maps
 from ushape.prediction.gradients import given_class, influence, mean_influence, reads, saliency
-from ushape.preparation import to_channels_first
 from ushape.tally import Tally
 
 __all__ = [
@@ -69,7 +68,7 @@ class Seen:
 
 def _seen(model: Model, image: Image, axes: str | None) -> Seen:
     preparation = model.preparation
-    image = to_channels_first(np.asarray(image), axes)
+    image = model.channels_first(image, axes)
     return Seen(preparation.resized(preparation.with_channels(image)), preparation(image))
 
 
@@ -85,7 +84,7 @@ def features_plate(
     seen = _seen(model, image, axes)
     device, dtype = model.hardware()
     maps = feature_maps(model.network, seen.prepared, device=device, dtype=dtype)
-    prediction = model.decide(model.maps(to_channels_first(np.asarray(image), axes)))
+    prediction = model.decide(model.maps(model.channels_first(image, axes)))
     z = seen.slice(None)
     planes = maps if z is None else tuple(found.plane(z) for found in maps)
     said, answer = _answer(model, prediction, seen, z)
@@ -195,7 +194,7 @@ def skip_losses(
     """
     if model.task == "classification":
         raise RecipeError("expected a segmenter, found a classifier; use skip_scores on a data set to see what is lost")
-    channels_first = to_channels_first(np.asarray(image), axes)
+    channels_first = model.channels_first(image, axes)
     whole = model.decide(model.maps(channels_first)).labels
     losses = [Loss((), whole, 0.0, _scores(model, reference, whole))]
     for levels in _cuts(model):
