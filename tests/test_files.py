@@ -642,3 +642,15 @@ def test_no_folder_is_left_when_nothing_was_done(model, tmp_path):
     (tmp_path / "out").mkdir()
     predict_files(model, [str(tmp_path / "nowhere")], tmp_path / "out")
     assert (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("size", "told"), [(0.5, False), (0.6, False), (1.0, True), (0.2, True)])
+def test_pixels_of_quite_another_size_than_in_training_are_told(model, tmp_path, size, told):
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif", disc_image(0)[0][0], metadata={"PhysicalSizeX": size, "PhysicalSizeY": size}
+    )
+    model.facts["spacing"] = {"values": [0.5, 0.5], "unit": "um"}
+    words = []
+    predict_files(model, [str(tmp_path / "a.ome.tif")], tmp_path / "out", say=words.append)
+    sentence = f"a.ome.tif: its pixels are {size:g} x {size:g} um, those the model was trained on 0.5 x 0.5 um; objects"
+    assert any(word.startswith(sentence) for word in words) == told

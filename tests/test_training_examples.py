@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tifffile
 
 from conftest import disc_dataset
 from ushape.data.dataset import Dataset, Sample, Spacing
 from ushape.errors import DataError
-from ushape.training.examples import make_preparation, read_examples, summarise
+from ushape.training.examples import make_preparation, read_examples, summarise, usual_spacing
 from ushape.training.planning import class_weights, make_plan, plan_recipe
 
 
@@ -164,6 +165,16 @@ def test_the_usual_spacing_is_the_middle_one():
     data = semantic(mask, mask, mask, mask, spacings=spacings)
     assert summarise(data, read_examples(data.samples)[0]).spacing == Spacing((1, 1))
     assert summarise(semantic(mask), read_examples(semantic(mask).samples)[0]).spacing is None
+
+
+def test_the_files_tell_the_spacing_where_the_data_set_does_not(tmp_path):
+    path = tmp_path / "a.ome.tif"
+    tifffile.imwrite(path, np.zeros((4, 4), np.uint8), metadata={"PhysicalSizeX": 0.5, "PhysicalSizeY": 0.25})
+    mask = np.zeros((4, 4), np.int32)
+    sample = Sample("a", lambda: np.zeros((1, 4, 4), np.uint8), lambda: mask, files=(path,))
+    assert usual_spacing([sample], 2) == Spacing((0.25, 0.5))
+    assert usual_spacing([sample], 3) is None
+    assert usual_spacing([replace(sample, spacing=Spacing((3, 2, 2), "nm"))], 2) == Spacing((2, 2), "nm")
 
 
 def test_masks_of_one_class_only_teach_nothing():

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from ushape.data.dataset import Spacing
 from ushape.data.images import read_image
 from ushape.files.inputs import Input, find_images, input_of
 from ushape.files.pages import Pages
@@ -21,6 +23,8 @@ from ushape.model import Model, Prediction
 __all__ = ["predict_files"]
 
 Say = Callable[[str], None]
+OTHER_SPACING = 1.5
+"""How many times larger or smaller pixels may be than in training without a word; augmentation zooms by 1.25."""
 
 
 def describe(name: str, prediction: Prediction, model: Model) -> str:
@@ -61,6 +65,19 @@ def predict_pages(model: Model, item: Input, results: Results, symmetries: int, 
         results.write_labels(item, labels)
 
 
+def other_spacing(item: Input, trained: dict[str, Any] | None) -> str:
+    """A sentence where the pixels of a file are of quite another size than those that the model was trained on."""
+    if item.spacing is None or not trained or item.spacing.unit != trained["unit"]:
+        return ""
+    pairs = zip(item.spacing.values, trained["values"], strict=False)
+    if all(1 / OTHER_SPACING < own / usual < OTHER_SPACING for own, usual in pairs):
+        return ""
+    return (
+        f"{item.path.name}: its pixels are {item.spacing}, those the model was trained on {Spacing(**trained)}; "
+        "objects look larger or smaller to it, so look at the result, or bring the image to that size first"
+    )
+
+
 def predict_file(model: Model, path: Path, results: Results, symmetries: int, say: Say) -> list[str]:
     """The problems of one file."""
     reasons = Reasons(path)
@@ -70,8 +87,9 @@ def predict_file(model: Model, path: Path, results: Results, symmetries: int, sa
         if results.has(item):
             say(f"{item.name}: done before")
             return []
-        if item.finding:
-            say(item.finding)
+        for note in (item.finding, other_spacing(item, model.facts.get("spacing"))):
+            if note:
+                say(note)
         results.begin(item)
         predict_pages(model, item, results, symmetries, reasons, say)
     return reasons.told()

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ushape.data.dataset import Colour, Dataset, Sample, Spacing, Task
 from ushape.data.images import is_grey
+from ushape.data.spacing import read_spacing
 from ushape.errors import DataError, UshapeError
 from ushape.model import Preparation
 from ushape.targets.instances import typical_diameter
@@ -24,6 +25,9 @@ from ushape.training.batches import TrainingImage, to_training_image
 from ushape.training.recipe import Recipe
 
 __all__ = ["DataSummary", "Example", "make_preparation", "read_examples", "summarise", "to_training_images"]
+
+SPACINGS_READ = 20
+"""Files whose spacing is looked up, at most, to know the usual one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +161,7 @@ def summarise(dataset: Dataset, examples: Sequence[Example]) -> DataSummary:
         sizes,
         diameter,
         class_shares(dataset, examples),
-        usual_spacing([example.sample for example in examples]),
+        usual_spacing([example.sample for example in examples], examples[0].image.ndim - 1),
         colours=dataset.colours,
     )
 
@@ -193,9 +197,17 @@ def class_shares(dataset: Dataset, examples: Sequence[Example]) -> tuple[float, 
     return tuple(float(n) for n in counts / max(1, counts.sum()))
 
 
-def usual_spacing(samples: Sequence[Sample]) -> Spacing | None:
-    """The spacing in the middle of those that are known, by the size of a pixel; None where none is."""
-    known = sorted((s.spacing for s in samples if s.spacing is not None), key=lambda spacing: math.prod(spacing.values))
+def usual_spacing(samples: Sequence[Sample], dims: int) -> Spacing | None:
+    """The spacing of a pixel in the middle of those that are known, of some of the samples; None where none is.
+
+    What the data set says comes first, then what the images' files say.
+    """
+    count = min(len(samples), SPACINGS_READ)
+    chosen = [samples[index * len(samples) // count] for index in range(count)]
+    told = [s.spacing or (read_spacing(s.files[0]) if s.files else None) for s in chosen]
+    # A page of a volume's file has no depth.
+    known = [Spacing(s.values[-dims:], s.unit) for s in told if s is not None and len(s.values) >= dims]
+    known.sort(key=lambda spacing: math.prod(spacing.values))
     return known[len(known) // 2] if known else None
 
 
