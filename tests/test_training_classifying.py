@@ -1,5 +1,7 @@
 """Rules for classes of whole images, their hold-out, and a whole small run."""
 
+import os
+import signal
 from dataclasses import replace
 from functools import partial
 
@@ -11,10 +13,13 @@ import ushape
 from ushape.data.dataset import Dataset, Sample
 from ushape.errors import DataError, RecipeError
 from ushape.model import Preparation
+from ushape.preparation import shrunk
 from ushape.run import train_run
 from ushape.training.classifying import mirrored_alike, split_labels, to_label_tensors, working_size
 from ushape.training.examples import Example, read_examples
-from ushape.training.planning import Speed, make_plan, plan_recipe
+from ushape.training.planning import make_plan
+from ushape.training.rules import Speed, plan_recipe
+from ushape.training.session import Listener
 
 SETTINGS = ("network.channels=8", "batch=8")
 
@@ -52,18 +57,38 @@ def test_mirroring_is_asked_of_the_images():
     handed = [example(arrows(side, i), label) for i in range(30) for label, side in enumerate(("left", "right"))]
     assert mirrored_alike(handed) < 0.2
     assert mirrored_alike(read_examples(striped(60).samples)[0]) > 0.95
+    assert mirrored_alike(handed[:40]) is None
+    rng = np.random.default_rng(0)
+    assert mirrored_alike([example(rng.normal(size=(1, 24, 24)), i % 2) for i in range(60)]) is None
+
+
+def names(labels):
+    return [str(i) for i in range(len(labels))]
 
 
 def test_every_class_is_held_out_evenly():
     labels = np.array([0] * 50 + [1] * 10 + [2] * 2 + [3])
-    training, held = split_labels(labels, 0.2)
+    training, held = split_labels(labels, 0.2, names(labels))
     assert np.bincount(labels[held], minlength=4).tolist() == [10, 2, 1, 0]
     assert sorted([*training, *held]) == list(range(63))
     assert np.diff(held[:10]).tolist() == [5] * 9
 
 
+def test_groups_stay_together_and_no_class_leaves_training():
+    labels = np.arange(60) % 3
+    groups = [f"patient{i // 5}" for i in range(60)]
+    training, held = split_labels(labels, 0.2, groups)
+    assert len(held) >= 5
+    assert not {groups[i] for i in training} & {groups[i] for i in held}
+    assert set(labels[training]) == {0, 1, 2}
+    both = np.array([0, 1, 0, 1])
+    training, held = split_labels(both, 0.5, ["a", "a", "b", "b"])
+    assert set(both[training]) == {0, 1}
+
+
 def test_no_more_is_held_out_than_tells_something():
-    _, held = split_labels(np.arange(60_000) % 10, 0.2)
+    labels = np.arange(60_000) % 10
+    _, held = split_labels(labels, 0.2, names(labels))
     assert len(held) == 5000
 
 
@@ -77,12 +102,15 @@ def test_tensors_hold_prepared_images_and_their_classes():
 
 
 def test_the_plan_tells_its_rules():
-    planned = make_plan(striped(40))
+    planned = make_plan(striped(80))
     recipe = planned.recipe
     assert (recipe.network.head, recipe.encoding.kind, recipe.patch) == ("decoder", "label", (12, 12))
     assert recipe.augmentation.mirror
     assert any("mirrored left and right too: mirrored ones are recognised" in reason for reason in recipe.reasons)
-    assert len(planned.validation) == 8
+    assert len(planned.validation) == 16
+    few = make_plan(striped(40)).recipe
+    assert not few.augmentation.mirror
+    assert any("not mirrored: nothing tells whether that keeps the class" in reason for reason in few.reasons)
     assert {e.sample.label for e in planned.validation} == {0, 1}
 
 
@@ -132,14 +160,39 @@ def test_training_learns_saves_and_classifies(tmp_path):
     assert prediction.instances is None
 
 
+class Interrupting(Listener):
+    """Presses Ctrl-C once, at a step."""
+
+    def __init__(self, at):
+        self.at = at
+
+    def progress(self, step, stop, loss, validation, seconds_left):
+        if step == self.at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
 def test_the_same_seed_gives_the_same_classifier_and_an_interrupted_one_resumes(tmp_path):
-    data, options = striped(30), {"settings": SETTINGS, "device": "cpu"}
-    whole = train_run(data, keep_folder=False, steps=8, **options).model.network.state_dict()
-    train_run(data, output=tmp_path / "run", steps=4, **options)
-    resumed = train_run(data, output=tmp_path / "run", steps=8, resume=True, device="cpu").model.network.state_dict()
-    again = train_run(data, keep_folder=False, steps=8, **options).model.network.state_dict()
+    data, options = striped(30), {"device": "cpu", "steps": 8, "settings": SETTINGS}
+    whole = train_run(data, keep_folder=False, **options).model.network.state_dict()
+    again = train_run(data, keep_folder=False, **options).model.network.state_dict()
     assert all(torch.equal(whole[name], again[name]) for name in whole)
-    assert resumed.keys() == whole.keys()
+    stopped = train_run(data, output=tmp_path / "run", listener=Interrupting(3), **options)
+    assert (stopped.interrupted, stopped.steps) == (True, 3)
+    resumed = train_run(data, output=tmp_path / "run", resume=True, device="cpu").model.network.state_dict()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_photographs_are_kept_small_and_seen_alike(tmp_path):
+    rng = np.random.default_rng(0)
+    photo = np.kron(rng.integers(0, 255, (3, 60, 80)), np.ones((1, 20, 20))).astype(np.uint8)
+    sample = Sample("a", lambda: photo, label=0)
+    [example], _ = read_examples([sample])
+    assert example.image.shape == (3, 300, 400)
+    assert example.image.dtype == np.uint8
+    preparation = Preparation(channels=3, size=(96, 128))
+    assert preparation(example.image) == pytest.approx(preparation(photo), abs=0.15)
+    assert shrunk(photo, 700) is photo
+    assert shrunk(np.arange(16.0).reshape(1, 4, 4), 2).tolist() == [[[2.5, 4.5], [10.5, 12.5]]]
 
 
 def test_a_classifier_is_not_turned():

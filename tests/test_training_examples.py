@@ -10,7 +10,8 @@ from conftest import disc_dataset
 from ushape.data.dataset import Dataset, Sample, Spacing
 from ushape.errors import DataError
 from ushape.training.examples import make_preparation, read_examples, summarise, usual_spacing
-from ushape.training.planning import class_weights, make_plan, plan_recipe
+from ushape.training.planning import make_plan
+from ushape.training.rules import class_weights, plan_recipe
 
 
 def sample(name, image, mask):
@@ -67,7 +68,7 @@ def test_grey_stored_as_colour_is_grey_and_one_colour_image_makes_all_colour():
         ),
         (
             [(colour(9, 9), one_object(9, 9)), (np.concatenate([colour(9, 9)] * 2), one_object(9, 9))],
-            r"^data: expected images with the same number of channels, found \[3, 6\]",
+            r"^data: expected images with the same number of channels, found 3 and 6 \(s0 unlike the others\); put",
         ),
         ([(grey(9, 9), 0 * one_object(9, 9))], r"^data: expected something annotated in the masks, found only backg"),
     ],

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -6,7 +8,8 @@ from ushape.data.dataset import Sample
 from ushape.errors import DataError
 from ushape.training.examples import Example, read_examples
 from ushape.training.holdout import cut_image, hold_out
-from ushape.training.planning import ONE_IMAGE, fewer_levels, make_plan
+from ushape.training.planning import make_plan
+from ushape.training.rules import ONE_IMAGE, fewer_levels
 
 
 def example(mask: np.ndarray) -> Example:
@@ -99,3 +102,33 @@ def test_one_image_gets_a_network_whose_margin_leaves_enough_of_it():
     assert recipe.augmentation == ONE_IMAGE
     assert any(reason.startswith("one image only: 3 levels") for reason in recipe.reasons)
     assert make_plan(disc_dataset(2)).recipe.network.depth == 5
+
+
+def filled(*kept):
+    """Discs, of which only the images with these numbers keep their mask; the others are background."""
+    data = disc_dataset(6)
+    samples = tuple(
+        s if i in kept else replace(s, mask=lambda: np.zeros((64, 64), np.int32)) for i, s in enumerate(data.samples)
+    )
+    return replace(data, samples=samples)
+
+
+@pytest.mark.parametrize("kept", [(2, 5), (0, 2), (1, 2, 3)])
+def test_both_parts_have_something_to_find_wherever_it_lies(kept):
+    planned = make_plan(filled(*kept))
+    for part in (planned.training, planned.validation):
+        assert any((example.mask > 0).any() for example in part)
+    assert len(planned.training) + len(planned.validation) == 6
+
+
+def test_the_only_image_with_objects_is_cut_and_the_empty_ones_are_trained_on():
+    planned = make_plan(filled(2))
+    assert len(planned.training) == 6
+    assert [e.sample.name for e in planned.validation] == ["disc2, held out"]
+
+
+def test_validation_data_that_were_trained_on_are_told():
+    data = disc_dataset(4)
+    concerns = make_plan(data, validation=data.subset(data.samples[2:])).concerns
+    assert any("the validation data hold 2 of the training images" in concern for concern in concerns)
+    assert not any("validation data hold" in concern for concern in make_plan(data).concerns)

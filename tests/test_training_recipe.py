@@ -2,12 +2,15 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from conftest import disc_dataset
 from ushape.errors import RecipeError
 from ushape.training.examples import DataSummary
-from ushape.training.planning import Speed, choose_width, paper_recipe, plan_recipe, working_scale
+from ushape.training.planning import make_plan
 from ushape.training.recipe import read_recipe, with_settings, write_recipe
+from ushape.training.rules import Speed, choose_width, paper_recipe, plan_recipe, working_scale
 
 CELLS = DataSummary("cells", "instances", ("background", "object"), 10, 1, ((512, 512),) * 10, diameter=110.0)
 
@@ -98,3 +101,21 @@ def test_every_rule_gives_its_reason():
     reasons = " ".join(plan_recipe(CELLS, seconds=600, speed=Speed(1e-9)).reasons)
     for word in ("working scale", "a rim of 4 px", "batches of", "channels", "batch normalisation"):
         assert word in reasons
+
+
+def test_settings_that_contradict_each_other_or_the_data_are_refused():
+    recipe = make_plan(disc_dataset(2)).recipe
+    with pytest.raises(
+        RecipeError, match=r"^expected network to be set once, found also 'network.depth=3'; drop one of"
+    ):
+        with_settings(recipe, ["network=3", "network.depth=3"])
+    with pytest.raises(
+        RecipeError, match=r"^expected the encoding's class_weights to be numbers, found \['a', 'b'\]; co"
+    ):
+        with_settings(recipe, ['encoding.class_weights=["a", "b"]'])
+    samples = tuple(replace(s, mask=lambda: np.tri(64, dtype=np.int32)) for s in disc_dataset(2).samples)
+    data = replace(disc_dataset(2), samples=samples, task="semantic")
+    with pytest.raises(
+        RecipeError, match=r"^expected encoding.n_classes to be 2 as in the data, found 7; leave it out$"
+    ):
+        make_plan(data, settings=["encoding.n_classes=7"])

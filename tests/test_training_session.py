@@ -225,7 +225,7 @@ def test_the_average_starts_at_the_weights_and_follows_them():
     from ushape.network.unet import UNet
     from ushape.training.examples import DataSummary
     from ushape.training.loop import new_state, update_average
-    from ushape.training.planning import plan_recipe
+    from ushape.training.rules import plan_recipe
 
     recipe = plan_recipe(DataSummary("d", "semantic", ("a", "b"), 1, 1, ((64, 64),)))
     recipe = replace(recipe, network=replace(recipe.network, channels=4))

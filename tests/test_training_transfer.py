@@ -10,6 +10,7 @@ from ushape.network.classifier import Classifier
 from ushape.network.unet import UNet
 from ushape.run import train_run
 from ushape.training.planning import make_plan
+from ushape.training.session import Listener
 from ushape.training.transfer import refitted, take_weights
 
 PADDED = {"channels": 4, "depth": 3, "padding": "same", "norm": "batch"}
@@ -23,7 +24,7 @@ def same(first, second, name, other=None):
 def test_a_classifier_takes_the_body_of_a_segmenter_and_keeps_its_own_head():
     source, target = UNet(1, 2, **PADDED), Classifier(1, 5, channels=4, depth=3)
     before = target.linear.weight.clone()
-    sentence = take_weights(target, source)
+    sentence = take_weights(target, source, same_answers=True)
     assert same(target, source, "unet.bottom.0.weight", "bottom.0.weight")
     assert same(target, source, "unet.up.1.block.0.weight", "up.1.block.0.weight")
     assert torch.equal(target.linear.weight, before)
@@ -33,13 +34,13 @@ def test_a_classifier_takes_the_body_of_a_segmenter_and_keeps_its_own_head():
 
 def test_a_segmenter_takes_the_body_of_a_classifier():
     source, target = Classifier(1, 5, channels=4, depth=3), UNet(1, 2, **PADDED)
-    take_weights(target, source)
+    take_weights(target, source, same_answers=True)
     assert same(source, target, "unet.down.0.0.weight", "down.0.0.weight")
 
 
 def test_the_first_layer_is_refitted_to_other_channels():
     source, target = UNet(1, 2, **PADDED), UNet(3, 2, **PADDED)
-    assert "new are" not in take_weights(target, source)
+    assert "new are" not in take_weights(target, source, same_answers=True)
     grey = torch.randn(1, 1, 16, 16)
     source.eval(), target.eval()
     assert torch.allclose(target(grey.expand(1, 3, 16, 16)), source(grey), atol=1e-4)
@@ -50,15 +51,19 @@ def test_the_first_layer_is_refitted_to_other_channels():
 def test_a_head_for_other_classes_starts_anew():
     source, target = UNet(1, 2, **PADDED), UNet(1, 4, **PADDED)
     before = target.head.weight.clone()
-    assert take_weights(target, source).endswith("new are head.weight, head.bias)")
+    assert take_weights(target, source, same_answers=True).endswith("new are head.weight, head.bias)")
     assert torch.equal(target.head.weight, before)
+    other = UNet(1, 2, **PADDED)
+    before = other.head.weight.clone()
+    assert take_weights(other, source, same_answers=False).endswith("new are head.weight, head.bias)")
+    assert torch.equal(other.head.weight, before)
 
 
 def test_a_network_of_another_kind_gives_nothing():
     with pytest.raises(
         RecipeError, match=r"^expected a model whose network resembles the one to be trained, found none"
     ):
-        take_weights(UNet(1, 2, **PADDED), torch.nn.Linear(2, 2))
+        take_weights(UNet(1, 2, **PADDED), torch.nn.Linear(2, 2), same_answers=True)
 
 
 def test_training_starts_from_the_model_with_its_network():
@@ -79,3 +84,27 @@ def test_a_classifier_starts_from_a_segmenter():
     assert (planned.recipe.network.head, planned.recipe.network.channels) == ("decoder", 4)
     model = train_run(striped(10), keep_folder=False, steps=1, start=first, settings=("batch=8",), device="cpu").model
     assert model.task == "classification"
+
+
+def test_a_volume_network_has_no_weights_for_images():
+    flat, deep = UNet(1, 2, **PADDED), UNet(1, 2, **PADDED, dims=3)
+    with pytest.raises(RecipeError, match=r"^expected a model whose network resembles"):
+        take_weights(flat, deep, same_answers=True)
+
+
+class Killed(Listener):
+    """Ends the run without any saving, at its first report."""
+
+    def progress(self, step, stop, loss, validation, seconds_left):
+        raise RuntimeError("killed")
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_resumes_from_where_it_started(tmp_path):
+    data, options = disc_dataset(4), {"device": "cpu", "steps": 3}
+    first = train_run(data, keep_folder=False, seed=5, settings=SETTINGS, **options).model
+    first.save(tmp_path / "first.safetensors")
+    whole = train_run(data, keep_folder=False, start=first, **options).model.network.state_dict()
+    with pytest.raises(RuntimeError, match="killed"):
+        train_run(data, output=tmp_path / "run", start=tmp_path / "first.safetensors", listener=Killed(), **options)
+    resumed = train_run(data, output=tmp_path / "run", resume=True, device="cpu").model.network.state_dict()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)

@@ -35,7 +35,7 @@ from ushape.network.unet import UNet
 from ushape.prediction.engines import LabelEngine, TorchEngine
 from ushape.prediction.features import features
 from ushape.prediction.tiled import ORIENTATIONS, Progress, predict_tiled
-from ushape.preparation import Preparation, has_colours_last, to_channels_first
+from ushape.preparation import Preparation, has_colours_last, shrunk, to_channels_first
 from ushape.tally import Evaluation, LabelTally, Tally, score_masks
 from ushape.targets.instances import Decision, maps_to_instances, without_specks
 from ushape.targets.maps import Encoding
@@ -245,7 +245,7 @@ class Model:
                     problems.append(str(error) if sample.where in str(error) else f"{sample.where}: {error}")
                     continue
                 samples.append(sample)
-                images.append(image)
+                images.append(shrunk(image, 2 * max(self.preparation.size or image.shape[1:])))
             for sample, probabilities in zip(samples, self.classify(images), strict=True):
                 assert sample.label is not None
                 tally.add(sample.name, sample.label, probabilities)

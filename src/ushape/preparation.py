@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ushape.data.images import is_grey
 from ushape.errors import DataError
 
-__all__ = ["Preparation", "has_colours_last", "to_channels_first"]
+__all__ = ["Preparation", "has_colours_last", "shrunk", "to_channels_first"]
 
 Image = NDArray[Any]
 
@@ -51,6 +51,22 @@ def to_channels_first(image: Image, axes: str | None = None) -> Image:
         )
     ordered = image.transpose([axes.index(axis) for axis in "CZYX" if axis in axes])
     return ordered if "C" in axes else ordered[None]
+
+
+def shrunk(image: Image, least: int) -> Image:
+    """An image (C, *space) averaged over whole blocks of pixels, as far as its shortest side stays `least` or more.
+
+    Its type stays, so that a photograph of 12 megapixels takes as little memory as a small one.
+    """
+    factor = min(image.shape[1:]) // least
+    if factor < 2:
+        return image
+    for axis in range(1, image.ndim):
+        n = image.shape[axis] // factor
+        whole = image[(slice(None),) * axis + (slice(0, n * factor),)]
+        image = whole.reshape(*image.shape[:axis], n, factor, *image.shape[axis + 1 :]).mean(axis=axis + 1)
+        image = image if whole.dtype.kind == "f" else np.rint(image).astype(whole.dtype)
+    return image
 
 
 @dataclass(frozen=True)
@@ -102,6 +118,7 @@ class Preparation:
         """The image at the size that the network wants, where it wants one; shrinking averages."""
         if self.size is None or image.shape[1:] == self.size:
             return image
+        image = shrunk(image, 2 * max(self.size))
         from skimage.transform import resize
 
         wanted = (image.shape[0], *self.size)

@@ -129,7 +129,13 @@ class Asked:
         path = folder / "run.json"
         if not path.exists():
             raise RecipeError(f"expected an interrupted run in {folder} to resume, found none; train without --resume")
-        before = Asked(**json.loads(path.read_text(encoding="utf-8")))
+        try:
+            before = Asked(**json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise RecipeError(
+                f"{path}: expected what the run was asked for, found a damaged file ({error}); train anew into another "
+                "folder"
+            ) from error
         if (before.data, before.validation) != (self.data, self.validation):
             raise RecipeError(
                 f"expected the data that the run in {folder} was trained and validated on, found other data; name the "
@@ -211,6 +217,9 @@ def train_run(
     )
     if folder is not None:
         write_text(folder / "recipe.toml", write_recipe(planned.recipe))
+        if planned.start is not None:
+            # Where it started from is in no other file: a run that is killed early resumes from these weights.
+            session.save_checkpoint()
         write_text(folder / "run.json", json.dumps(asdict(asked)))
     if resume and session.resume():
         listener.words(f"  resumed after step {session.state.step}")

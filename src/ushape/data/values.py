@@ -7,7 +7,7 @@ Masks of two values that were blurred by JPEG, smoothing or resizing are taken t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from ushape.data.dataset import Colour
 from ushape.data.ghosts import MAX_COUNTED, count_values, snap_to_two
 from ushape.data.headers import file_kind
 from ushape.data.images import is_grey, read_image, read_layout, read_mask
+from ushape.data.seams import solid_and_seams
 from ushape.errors import DataError
 
 __all__ = [
@@ -51,6 +52,9 @@ class MaskFacts:
     connected  the values above 0 whose pixels are one connected piece, up to stray pixels
     palette    the colour of each value, for palette pictures; else empty
     smoothed   whether JPEG or smoothing had left values between its two, which are not among `values`
+    solid      the values with a pixel whose neighbours are all like it
+    seams      the values that stand only between others, as resizing leaves them, see `seams`
+    path       the file, for messages; None where there is none
     """
 
     values: tuple[int, ...]
@@ -58,6 +62,9 @@ class MaskFacts:
     connected: tuple[int, ...]
     palette: tuple[Colour, ...] = ()
     smoothed: bool = False
+    solid: tuple[int, ...] = ()
+    seams: tuple[int, ...] = ()
+    path: Path | None = field(default=None, compare=False)
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -83,6 +90,8 @@ class MaskFacts:
             counts=tuple(self.counts[i] for i in kept),
             connected=tuple(v for v in self.connected if v not in values),
             palette=tuple(self.palette[i] for i in kept if self.palette),
+            solid=tuple(v for v in self.solid if v not in values),
+            seams=tuple(v for v in self.seams if v not in values),
         )
 
     def to_colours(self) -> MaskFacts:
@@ -94,8 +103,15 @@ class MaskFacts:
         counts = dict.fromkeys(sorted(new.values()), 0)
         for value, n in zip(self.values, self.counts, strict=True):
             counts[new[value]] += n
-        connected = tuple(new[v] for v in self.connected)
-        return MaskFacts(tuple(counts), tuple(counts.values()), connected, smoothed=self.smoothed)
+        return replace(
+            self,
+            values=tuple(counts),
+            counts=tuple(counts.values()),
+            connected=tuple(new[v] for v in self.connected),
+            palette=(),
+            solid=tuple(new[v] for v in self.solid),
+            seams=tuple(new[v] for v in self.seams),
+        )
 
 
 def told(value: int) -> str:
@@ -111,15 +127,20 @@ def listed(values: Sequence[int]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def find_pieces(mask: Mask) -> Mask:
-    """Connected pieces of equal value > 0, numbered from 1; pieces that touch at a corner are connected."""
+def find_pieces(mask: Mask, *, corners: bool = False) -> Mask:
+    """Connected pieces of equal value > 0, numbered from 1.
+
+    corners  whether pieces that touch at a corner only are connected; as objects they are two
+    """
     label_pieces: Any = label  # scikit-image has no types here
-    return np.asarray(label_pieces(np.maximum(mask, 0), background=0, connectivity=mask.ndim), np.int32)
+    connectivity = mask.ndim if corners else 1
+    return np.asarray(label_pieces(np.maximum(mask, 0), background=0, connectivity=connectivity), np.int32)
 
 
 def mask_facts(values: Mask) -> MaskFacts:
     """The facts of the values (*space) of one mask."""
-    pieces = find_pieces(values).ravel()
+    # An object drawn by hand may hang together by a corner.
+    pieces = find_pieces(values, corners=True).ravel()
     sizes = np.bincount(pieces)
     value_of_piece = np.zeros(len(sizes), np.int64)
     value_of_piece[pieces] = values.ravel()
@@ -129,10 +150,13 @@ def mask_facts(values: Mask) -> MaskFacts:
     whole = np.bincount(owners, sizes[1:], minlength=len(ids))
     found, counts = count_values(values)
     present = found >= 0
+    solid, seams = solid_and_seams(values)
     return MaskFacts(
         tuple(int(v) for v in found[present]),
         tuple(int(n) for n in counts[present]),
         tuple(int(v) for v in ids[largest >= MAIN_PIECE_SHARE * whole]),
+        solid=solid,
+        seams=seams,
     )
 
 
@@ -244,4 +268,4 @@ def read_facts(path: Path, page: int | None = None, axes: str | None = None) -> 
     colours = tuple(palette[v] for v in facts.values if v < len(palette))
     # A palette that shows two values alike, or all in grey, tells nothing that the values do not.
     telling = len(set(colours)) == len(facts.values) and any(len(set(colour)) > 1 for colour in palette)
-    return replace(facts, palette=colours if telling else (), smoothed=smoothed)
+    return replace(facts, palette=colours if telling else (), smoothed=smoothed, path=Path(path))

@@ -5,7 +5,7 @@ the estimate says that they are slices of one volume. What cannot be scored is r
 
 What the values are: with `classes`, classes of pixels; otherwise ids of objects. Where both sides hold two values at
 most, no more than one of them is told apart from the background: then objects are its connected pieces, and pixels are
-scored beside them. A side whose only value beside 0 is not 1 (0 and 255) holds no ids in any case.
+scored beside them. Where one side alone holds two values, these number nothing, and its objects are its pieces.
 """
 
 from __future__ import annotations

@@ -79,6 +79,10 @@ class Encoding:
             if getattr(self, name) < bound:
                 raise RecipeError(f"expected the encoding's {name} to be at least {bound}, found {getattr(self, name)}")
         # JSON and TOML know lists only.
+        if not all(isinstance(weight, (int, float)) for weight in self.class_weights):
+            raise RecipeError(
+                f"expected the encoding's class_weights to be numbers, found {list(self.class_weights)}; correct them"
+            )
         object.__setattr__(self, "class_weights", tuple(map(float, self.class_weights)))
         if self.class_weights and (len(self.class_weights) != self.n_classes or min(self.class_weights) < 0):
             raise RecipeError(

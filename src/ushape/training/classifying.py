@@ -29,6 +29,8 @@ LARGEST_SIDE = 128
 """Pixels of the longer side that images are brought down to: enough to tell what is on a picture."""
 MIRROR_IMAGES, MIRROR_SIDE = 1000, 12
 """How many images are asked whether mirroring keeps their class, and how small they are for that."""
+FEWEST_ASKED, CLEARLY_ABOVE = 50, 0.2
+"""With fewer images, or where neighbours do hardly better than always naming the largest class, nothing is learnt."""
 MIRROR_SHARE = 0.95
 """Mirrored images may lose so little of the accuracy of a nearest neighbour."""
 MOST_HELD_OUT = 5000
@@ -56,11 +58,14 @@ def thumbnail(image: NDArray[np.floating], side: int) -> NDArray[np.float32]:
     return np.asarray((small - small.mean()) / (small.std() + 1e-6), np.float32)
 
 
-def mirrored_alike(examples: Sequence[Example]) -> float:
+def mirrored_alike(examples: Sequence[Example]) -> float | None:
     """How well mirrored images are told by their nearest unmirrored neighbours, relative to the images themselves.
 
-    About 1 where left and right do not matter, as in photographs; far below for letters and digits.
+    About 1 where left and right do not matter, far below for letters and digits; None where neighbours tell nothing,
+    because there are too few images or because their pixels differ too much.
     """
+    if len(examples) < FEWEST_ASKED:
+        return None
     chosen = [examples[i] for i in np.linspace(0, len(examples) - 1, min(len(examples), MIRROR_IMAGES)).astype(int)]
     small = np.stack([thumbnail(example.image, MIRROR_SIDE) for example in chosen])
     labels = np.array([int(example.mask) for example in chosen])
@@ -72,18 +77,31 @@ def mirrored_alike(examples: Sequence[Example]) -> float:
         np.fill_diagonal(closeness, -np.inf)
         return float((labels[closeness.argmax(axis=1)] == labels).mean())
 
-    return accuracy(small[..., ::-1]) / max(accuracy(small), 1e-6)
+    upright, chance = accuracy(small), float(np.bincount(labels).max() / len(labels))
+    return accuracy(small[..., ::-1]) / upright if upright > chance + CLEARLY_ABOVE * (1 - chance) else None
 
 
-def split_labels(labels: NDArray[np.int64], fraction: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(training, held out) indices: of each class an even share, and of one with two images one."""
+def split_labels(
+    labels: NDArray[np.int64], fraction: float, groups: Sequence[str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(training, held out) indices: of each class an even share of its groups, and of one with two groups one.
+
+    groups  which images are not independent; those of one group stay together, and a class stays in training
+    """
     fraction = min(fraction, MOST_HELD_OUT / max(1, len(labels)))
-    held: list[int] = []
+    members: dict[str, list[int]] = {}
+    for index, group in enumerate(groups):
+        members.setdefault(group, []).append(index)
+    held: set[int] = set()
     for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        n = max(1, round(fraction * len(members))) if len(members) > 1 else 0
-        held += [int(members[(2 * i + 1) * len(members) // (2 * n)]) for i in range(n)]
-    training = np.setdiff1d(np.arange(len(labels)), held)
+        own = [indices for indices in members.values() if labels[indices[0]] == label]
+        n = max(1, round(fraction * len(own))) if len(own) > 1 else 0
+        chosen = [own[(2 * i + 1) * len(own) // (2 * n)] for i in range(n)]
+        held |= {index for indices in chosen for index in indices}
+    # A group may hold several classes, and with it a class could leave training altogether.
+    for label in np.setdiff1d(labels, np.delete(labels, sorted(held))):
+        held -= {index for indices in members.values() if label in labels[indices] for index in indices}
+    training = np.setdiff1d(np.arange(len(labels)), sorted(held))
     return training, np.array(sorted(held), np.int64)
 
 
@@ -96,10 +114,15 @@ def to_label_tensors(
     return torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device)
 
 
-def augmentation_for(size: tuple[int, ...], alike: float) -> tuple[Augmentation, str]:
+def augmentation_for(size: tuple[int, ...], alike: float | None) -> tuple[Augmentation, str]:
     """(augmentation, sentence) for images of this size."""
-    side, mirror = min(size), alike >= MIRROR_SHARE
-    told = "mirrored left and right too" if mirror else "not mirrored"
+    side, mirror = min(size), alike is not None and alike >= MIRROR_SHARE
+    told = (
+        "not mirrored: nothing tells whether that keeps the class (--set augmentation.mirror=true if it does)"
+        if alike is None
+        else f"{'mirrored left and right too' if mirror else 'not mirrored'}: mirrored ones are recognised by their "
+        f"neighbours {alike:.0%} as often as the images themselves"
+    )
     augmentation = Augmentation(
         mirror=mirror,
         rotation=ROTATION,
@@ -111,8 +134,7 @@ def augmentation_for(size: tuple[int, ...], alike: float) -> tuple[Augmentation,
     )
     return augmentation, (
         f"images are turned by up to {ROTATION:.0f} degrees, zoomed, shifted by up to {augmentation.shift:.1f} px and "
-        f"bent, and {told}: mirrored ones are recognised by their neighbours {alike:.0%} as often as the images "
-        "themselves"
+        f"bent, and {told}"
     )
 
 
@@ -135,7 +157,6 @@ def plan_classifier(summary: DataSummary, channels: int, reason: str) -> Recipe:
         augmentation=augmentation,
         foreground=0.0,
         smoothing=0.05,
-        normalisation="dataset",
         reasons=(
             f"each image has one of {n_classes} classes, so the U-Net's features are averaged over the image and one "
             "linear layer tells the class",

@@ -6,7 +6,9 @@ A file that cannot be used is left out and reported; the others go on.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +21,7 @@ from ushape.data.images import is_grey
 from ushape.data.spacing import read_spacing
 from ushape.errors import DataError, UshapeError
 from ushape.model import Preparation
+from ushape.preparation import shrunk
 from ushape.targets.instances import typical_diameter
 from ushape.targets.maps import encode
 from ushape.training.batches import TrainingImage, to_training_image
@@ -26,6 +29,9 @@ from ushape.training.recipe import Recipe
 
 __all__ = ["DataSummary", "Example", "make_preparation", "read_examples", "summarise", "to_training_images"]
 
+LARGEST_KEPT = 256
+"""Pixels of the shorter side of an image that is classified as a whole, about: what is kept in memory of a photograph;
+twice what a classifier looks at, so that shrinking it the rest of the way still averages."""
 SPACINGS_READ = 20
 """Files whose spacing is looked up, at most, to know the usual one."""
 
@@ -64,7 +70,7 @@ class DataSummary:
     diameter: float | None = None
     shares: tuple[float, ...] = ()
     spacing: Spacing | None = None
-    mirrored_alike: float = 1.0
+    mirrored_alike: float | None = None
     colours: tuple[Colour, ...] = ()
 
     @property
@@ -81,7 +87,7 @@ class DataSummary:
 def read_example(sample: Sample) -> Example:
     """Read one annotated sample; DataError when image and mask do not fit together."""
     if sample.label is not None:
-        return Example(sample, sample.read_image(), np.asarray(sample.label, np.int32))
+        return Example(sample, shrunk(sample.read_image(), LARGEST_KEPT), np.asarray(sample.label, np.int32))
     image, mask = sample.read_image(), sample.read_mask()
     if image.shape[1:] != mask.shape:
         raise DataError(
@@ -93,21 +99,27 @@ def read_example(sample: Sample) -> Example:
 
 def read_examples(samples: Iterable[Sample]) -> tuple[list[Example], list[str]]:
     """(examples, problems): every annotated sample that can be used, and a sentence for each that cannot."""
-    examples: list[Example] = []
-    problems: list[str] = []
-    for sample in samples:
-        if not sample.annotated:
-            continue
+
+    def read(sample: Sample) -> Example | str:
         try:
-            examples.append(read_example(sample))
+            return read_example(sample)
         except UshapeError as error:
-            problems.append(f"{error} (left out)")
-    return examples, problems
+            return f"{error} (left out)"
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = list(pool.map(read, [sample for sample in samples if sample.annotated]))
+    examples = [each for each in found if isinstance(each, Example)]
+    return examples, [each for each in found if isinstance(each, str)]
 
 
 def first_and_more(problems: Sequence[str]) -> str:
     """The first of some sentences, and how many more there are."""
     return problems[0] + (f", and {len(problems) - 1} more" if len(problems) > 1 else "")
+
+
+def what_to_add(task: Task) -> str:
+    """Advice where there is nothing to learn from."""
+    return "add images of each class, two at least" if task == "classification" else "add masks"
 
 
 def rarer(numbers: dict[Example, int]) -> str:
@@ -123,7 +135,7 @@ def summarise(dataset: Dataset, examples: Sequence[Example]) -> DataSummary:
     if not examples:
         raise DataError(
             f"{dataset.name}: expected annotated images to train on, found none that could be used"
-            + (f" ({first_and_more(dataset.problems)})" if dataset.problems else "; add masks")
+            + (f" ({first_and_more(dataset.problems)})" if dataset.problems else f"; {what_to_add(dataset.task)}")
         )
     dims = {example: example.image.ndim for example in examples}
     if len(set(dims.values())) > 1:

@@ -2,7 +2,8 @@
 
 Of classes of whole images an even share of each class is held out; otherwise whole images, where there are two or more
 (`ushape.data.dataset.split_validation`). A single image is cut: a contiguous quarter at one end is held out, behind a
-gap as wide as the network's margin, so that no pixel that is learnt from sees into the quarter.
+gap as wide as the network's margin, so that no pixel that is learnt from sees into the quarter; in an image so small
+that the margin is more than a quarter of it, the gap is a quarter too.
 """
 
 from __future__ import annotations
@@ -82,14 +83,26 @@ def hold_out(dataset: Dataset, examples: Sequence[Example], recipe: Recipe) -> t
     """(training, validation, sentence) of examples that have been read; the sentence is empty for whole images."""
     if dataset.task == "classification":
         labels = np.array([int(example.mask) for example in examples])
-        first, second = ([examples[i] for i in part] for part in split_labels(labels, recipe.validation))
+        groups = [example.sample.group or example.sample.name for example in examples]
+        parts = split_labels(labels, recipe.validation, groups)
+        first, second = ([examples[i] for i in part] for part in parts)
         return first, second, ""
-    if len(examples) == 1:
-        training, validation, sentence = cut_image(examples[0], recipe.geometry.margin)
-        return [training], [validation], sentence
-    # Split after reading, so that a file that cannot be used leaves no hole.
-    usable = dataset.subset([example.sample for example in examples])
-    by_name = {example.sample.name: example for example in examples}
-    parts = split_validation(usable, recipe.validation)
-    first, second = ([by_name[sample.name] for sample in part.samples] for part in parts)
+    filled = [example for example in examples if is_annotated(example)]
+    empty = [example for example in examples if not is_annotated(example)]
+    if len(filled) == 1:
+        training, validation, sentence = cut_image(filled[0], recipe.geometry.margin)
+        return [training, *empty], [validation], sentence
+    first, second = split_whole(dataset, examples, recipe.validation)
+    if not any(map(is_annotated, first)) or not any(map(is_annotated, second)):
+        # Where all objects fell to one side nothing could be learnt, or nothing be judged.
+        first, second = split_whole(dataset, filled, recipe.validation)
+        first += empty
     return first, second, ""
+
+
+def split_whole(dataset: Dataset, examples: Sequence[Example], fraction: float) -> tuple[list[Example], list[Example]]:
+    """(training, validation): `split_validation`, after reading, so that a file that cannot be used leaves no hole."""
+    by_name = {example.sample.name: example for example in examples}
+    parts = split_validation(dataset.subset([example.sample for example in examples]), fraction)
+    first, second = ([by_name[sample.name] for sample in part.samples] for part in parts)
+    return first, second

@@ -1,13 +1,10 @@
-"""Which recipe for these data, on this machine, in this time: a few plain rules, each with its reason.
+"""What would be trained: the data are read, judged and split, and a recipe is chosen for them.
 
-`plan_recipe` is the recipe `auto`: what the data look like, the device's measured speed and the budget decide, and each
-rule says its outcome in a sentence (`Recipe.reasons`), which `ushape plan` prints. `paper_recipe` is the recipe of the
-2015 paper. `make_plan` reads the data and applies either, or a TOML file.
+`make_plan` applies the rules of `ushape.training.rules`, the paper's recipe or a TOML file.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,248 +16,22 @@ import torch
 from ushape.data.dataset import Dataset
 from ushape.data.doctor import Finding
 from ushape.errors import DataError, RecipeError
-from ushape.geometry import Geometry
 from ushape.model import Model, Preparation
 from ushape.network.hardware import best_dtype, choose_device
 from ushape.network.unet import UNet
-from ushape.targets.maps import Encoding
 from ushape.training.audit import audit
 from ushape.training.augment import Augmentation
 from ushape.training.batches import Batches, TrainingImage
-from ushape.training.classifying import mirrored_alike, plan_classifier, working_size
-from ushape.training.examples import DataSummary, Example, read_examples, summarise
+from ushape.training.classifying import mirrored_alike
+from ushape.training.examples import DataSummary, Example, read_examples, summarise, what_to_add
 from ushape.training.holdout import hold_out
 from ushape.training.loop import new_state, train_steps
-from ushape.training.recipe import NetworkSettings, OptimiserSettings, Recipe, read_recipe, with_settings
+from ushape.training.recipe import Recipe, read_recipe, with_settings
+from ushape.training.rules import TRAINING_SHARE, Speed, paper_recipe, plan_recipe, work
 from ushape.training.schedule import Plan
 from ushape.training.transfer import like_network_of
 
-__all__ = ["Planned", "Speed", "make_plan", "measure_speed", "paper_recipe", "plan_recipe", "work"]
-
-
-@dataclass(frozen=True)
-class Speed:
-    """Measured on this machine: seconds of one training step per pixel and channel^2 of the first level."""
-
-    seconds_per_work: float
-
-    def step_seconds(self, channels: int, pixels: int) -> float:
-        """Estimated seconds of one step over `pixels` pixels (of the working grid, all patches together).
-
-        Wide levels cost with the square of the channels; narrow ones are bound by memory, about linearly.
-        """
-        return self.seconds_per_work * pixels * work(channels)
-
-
-MEMORY_BOUND = 24
-"""Channels at which moving the activations costs as much as multiplying them, on CPUs with bfloat16 units."""
-
-
-def work(channels: int) -> float:
-    """Relative cost of a pixel in a network that is `channels` wide."""
-    return channels * (channels + MEMORY_BOUND)
-
-
-WIDTHS = (64, 48, 32, 24, 16)
-"""Channels to choose from, multiples of 8 so that the matrix units are full."""
-STEPS_WANTED = 1200
-"""A network should see at least this many steps in its budget; a narrower one that does learns more."""
-ROUNDS_WANTED = 10
-"""A classifier should see each image at least so often."""
-WORKING_DIAMETER = 40
-"""Pixels an object should measure on the working grid: enough for its shape, few enough for its whole to be seen."""
-TRAINING_SHARE = 0.85
-"""Share of the budget that is left for the steps themselves, for the choice of the width."""
-WORKING_PATCH = {2: 256, 3: 64}
-"""Side of a patch on the working grid, by number of axes."""
-LARGE_DIAMETER = 60
-"""Pixels across from which objects are told by their rim: large cells are irregular, so that depth has several summits
-in one object, and a rim of some pixels takes little of them. Small ones would be all rim."""
-RARE_SHARE = 0.05
-"""Share of the pixels below which a class is rare, so that classes are weighted."""
-WEIGHT_EXPONENT = 0.5
-"""Half the way to equal weight for all classes: full balance makes rare classes too large."""
-GAP_SHARE = 1 / 6
-"""Share of a single image that may lie in the gap between what is learnt and what is held out."""
-ONE_IMAGE = Augmentation(zoom=1.5, contrast=1.6, gamma=1.6, brightness=0.3, noise=0.3)
-"""Augmentation where there is one image: on the phantom 0.72 AP@0.5 instead of 0.68 (docs/results.md)."""
-RIMS_PER_DIAMETER = 28
-"""A rim is the diameter divided by this: 4 px for cells of 110 px."""
-
-
-def working_scale(diameter: float | None) -> int:
-    """The integer factor that brings typical objects down to about WORKING_DIAMETER; a power of two up to 4."""
-    if diameter is None:
-        return 1
-    return 1 << min(2, max(0, round(math.log2(diameter / WORKING_DIAMETER))))
-
-
-def choose_width(speed: Speed | None, seconds: float | None, pixels: int) -> tuple[int, str]:
-    """(channels, sentence): the widest network that still sees enough steps."""
-    if speed is None or seconds is None:
-        return 32, "32 channels: the default where no time budget was measured against"
-    for channels in WIDTHS:
-        steps = int(seconds / speed.step_seconds(channels, pixels))
-        if steps >= STEPS_WANTED:
-            break
-    return channels, (
-        f"{channels} channels: at about {speed.step_seconds(channels, pixels):.2f} s a step on this machine the budget "
-        f"holds about {steps} steps, and a wider network would see fewer than {STEPS_WANTED}"
-        if channels != WIDTHS[0]
-        else f"{channels} channels, the paper's width: the budget holds about {steps} steps of it"
-    )
-
-
-def choose_rounds(speed: Speed | None, seconds: float | None, pixels: int) -> tuple[int, str]:
-    """(channels, sentence): the widest network that goes through all images, `pixels` together, often enough."""
-    if speed is None or seconds is None:
-        return 32, "32 channels: the default where no time budget was measured against"
-    for channels in WIDTHS:
-        rounds = seconds / speed.step_seconds(channels, pixels)
-        if rounds >= ROUNDS_WANTED:
-            break
-    return channels, (
-        f"{channels} channels: on this machine the budget holds about {rounds:.0f} rounds through the images, and a "
-        f"wider network would make fewer than {ROUNDS_WANTED}"
-        if channels != WIDTHS[0]
-        else f"{channels} channels, the paper's width: the budget holds about {rounds:.0f} rounds through the images"
-    )
-
-
-def class_weights(shares: Sequence[float], exponent: float) -> tuple[float, ...]:
-    """What a pixel of each class weighs: its share to the power of -`exponent`, the mean over all pixels being 1.
-
-    A class that never occurs weighs 1. Empty where no class is rare, so that nothing needs balancing.
-    """
-    present = [share for share in shares if share > 0]
-    if not present or min(present) >= RARE_SHARE:
-        return ()
-    raw = [share**-exponent if share > 0 else 1.0 for share in shares]
-    mean = sum(share * weight for share, weight in zip(shares, raw, strict=True))
-    return tuple(round(weight / mean, 4) if share > 0 else 1.0 for share, weight in zip(shares, raw, strict=True))
-
-
-def choose_encoding(summary: DataSummary) -> tuple[Encoding, str]:
-    """(encoding, sentence) for the task."""
-    if summary.task == "semantic" or summary.diameter is None:
-        n = len(summary.classes)
-        weights = class_weights(summary.shares, WEIGHT_EXPONENT)
-        told = f"the masks hold {n} classes, so each pixel is given one"
-        if weights:
-            share, name = min((s, name) for s, name in zip(summary.shares, summary.classes, strict=True) if s)
-            told += f"; rare ones weigh more ({name}, {share:.2%} of the pixels, {max(weights):.3g} times the mean)"
-        return Encoding("semantic", n_classes=n, class_weights=weights), told
-    if summary.diameter >= LARGE_DIAMETER:
-        width = round(summary.diameter / RIMS_PER_DIAMETER)
-        return Encoding("border", border_width=width), (
-            f"the masks hold large objects (about {summary.diameter:.0f} px across), so the network learns background, "
-            f"inside and a rim of {width} px, and what lies inside a rim is one object"
-        )
-    cap = float(max(3, round(summary.diameter / 4)))
-    return Encoding("distance", distance_cap=cap), (
-        f"the masks hold small objects (about {summary.diameter:.0f} px across), so the network learns the foreground "
-        f"and, up to {cap:.0f} px, the depth inside each object, whose summits tell touching objects apart"
-    )
-
-
-def fewer_levels(depth: int, scale: int, side: int) -> int:
-    """The most levels, up to `depth`, whose margin takes no more than GAP_SHARE of an image's side; at least 3."""
-    fitting = [d for d in range(3, depth + 1) if Geometry(d, "same", scale).margin <= GAP_SHARE * side]
-    return max(fitting, default=3)
-
-
-def plan_recipe(summary: DataSummary, *, seconds: float | None = None, speed: Speed | None = None) -> Recipe:
-    """The `auto` recipe for these data, this many seconds and this machine's speed."""
-    if summary.task == "classification":
-        pixels = math.prod(working_size(summary.sizes))
-        channels, reason = choose_rounds(speed, seconds, pixels * summary.n_images)
-        return plan_classifier(summary, channels, reason)
-    scale = working_scale(summary.diameter)
-    reasons = [
-        f"working scale {scale}: typical objects of {summary.diameter:.0f} px are seen at about "
-        f"{summary.diameter / scale:.0f} px; results are at full size"
-        if summary.diameter is not None
-        else "working scale 1: nothing is known about the size of objects, so no detail is given up"
-    ]
-    encoding, reason = choose_encoding(summary)
-    reasons.append(reason)
-    depth = 5 if summary.dims == 2 else 4
-    augmentation = Augmentation()
-    if summary.n_images == 1:
-        depth = fewer_levels(depth, scale, max(summary.median_size))
-        augmentation = ONE_IMAGE
-        reasons.append(
-            f"one image only: {depth} levels, so that the gap between what is learnt and what is held out stays "
-            "narrow, and stronger changes of zoom and grey values"
-        )
-    geometry = Geometry(depth, "same", scale)
-    largest = WORKING_PATCH[summary.dims] * scale
-    patch = tuple(min(largest, geometry.legal_at_least(n)) for n in summary.median_size)
-    # As many pixels in a step as two full patches hold, whatever the patch: more, smaller steps learn more in the same
-    # time (docs/results.md), and two are enough for the statistics of batch normalisation.
-    pixels_wanted = 2 * WORKING_PATCH[summary.dims] ** summary.dims
-    working_pixels = math.prod(patch) // scale**summary.dims
-    batch = max(2, min(32, pixels_wanted // working_pixels))
-    reasons.append(
-        f"batches of {batch} patches of {' x '.join(map(str, patch))} px: enough for the whole context of a pixel; "
-        "small batches, because many small steps learn more than few large ones in the same time"
-    )
-    channels, reason = choose_width(speed, seconds, working_pixels * batch)
-    reasons.append(reason)
-    reasons.append(
-        "padded convolutions with batch normalisation, AdamW and a moving average of weights: they learn most in "
-        "little time; predictions are exact across tiles all the same"
-    )
-    return Recipe(
-        name="auto",
-        network=NetworkSettings(channels=channels, depth=depth, scale=scale),
-        encoding=encoding,
-        patch=patch,
-        batch=batch,
-        augmentation=augmentation,
-        reasons=tuple(reasons),
-    )
-
-
-def paper_recipe(summary: DataSummary) -> Recipe:
-    """The recipe of the 2015 paper (P1-P17); what the paper leaves open is marked as a choice in the reasons."""
-    if summary.task == "classification":
-        raise RecipeError(
-            "expected masks for the paper's recipe, found images with one class each; use the recipe auto"
-        )
-    if summary.dims != 2:
-        raise RecipeError("expected 2-D images for the paper's recipe, found volumes; use the recipe auto")
-    encoding = Encoding("ridge")
-    if summary.task != "instances":
-        # P14: w_c balances the classes' frequencies, rare or not.
-        present = summary.shares and min(share for share in summary.shares if share > 0) < 1
-        weights = tuple(1 / (len(summary.shares) * share) if share else 1.0 for share in summary.shares)
-        n_classes = len(summary.classes)
-        # Of two classes, as membranes and cells, the connected pieces of the second one are the paper's cells.
-        gap_weight = 10.0 if n_classes == 2 else 0.0
-        encoding = Encoding(
-            "semantic", n_classes=n_classes, class_weights=weights if present else (), gap_weight=gap_weight
-        )
-    return Recipe(
-        name="paper",
-        network=NetworkSettings(channels=64, depth=5, padding="valid", norm="none", dropout=0.5, scale=1),
-        encoding=encoding,
-        patch=(572, 572),
-        batch=1,
-        optimiser=OptimiserSettings(
-            name="sgd", learning_rate=1e-3, momentum=0.99, weight_decay=0.0, warm_up=50, decay=0.3, average=0.0
-        ),
-        augmentation=Augmentation(zoom=1.0, elastic=10.0, elastic_nodes=3),
-        foreground=0.0,
-        reasons=(
-            "the network, the single large tile, momentum 0.99 and the deformation are the paper's",
-            "the separation ridge and the weight map are the paper's"
-            if summary.task == "instances"
-            else "the classes are balanced and, where there are two, gaps between pieces weigh more, as in the paper",
-            "choices, since the paper is silent: learning rate 0.001 with a linear decay over the last 30 %, free "
-            "rotation, each image normalised to mean 0 and standard deviation 1",
-        ),
-    )
+__all__ = ["Planned", "make_plan", "measure_speed"]
 
 
 @dataclass(frozen=True)
@@ -328,6 +99,11 @@ def choose_recipe(
     if start is not None:
         recipe = like_network_of(recipe, start)
     recipe = with_settings(recipe, settings)
+    if recipe.encoding.kind in ("semantic", "label") and recipe.encoding.n_classes != len(summary.classes):
+        raise RecipeError(
+            f"expected encoding.n_classes to be {len(summary.classes)} as in the data, found "
+            f"{recipe.encoding.n_classes}; leave it out"
+        )
     if len(recipe.patch) != summary.dims:
         raise RecipeError(
             f"expected a patch of {summary.dims} sides for these data, found {recipe.patch}; give as many"
@@ -394,11 +170,18 @@ def make_plan(
     if not held_out:
         raise DataError(
             f"{(validation or dataset).name}: expected annotated images to validate on, found none that could be used"
-            + (f" ({problems[-1]})" if problems else "; add masks")
+            + (f" ({problems[-1]})" if problems else f"; {what_to_add(dataset.task)}")
         )
     told = (*dataset.problems, *(validation.problems if validation else ()), *problems)
+    held_names = {(example.sample.name, example.sample.files) for example in held_out}
+    seen = [example.sample.name for example in examples if (example.sample.name, example.sample.files) in held_names]
     doctor, untold = audit(replace(dataset, findings=tuple(findings)), read, told)
-    concerns = tuple(str(finding) for finding in untold if finding.severity != "note")
+    concerns = [str(finding) for finding in untold if finding.severity != "note"]
+    if seen:
+        concerns.append(
+            f"{seen[0]}: the validation data hold {len(seen)} of the training images, so their scores say how well "
+            "these were learnt by heart; name other data with --val"
+        )
     return Planned(
-        chosen, summary, examples, held_out, tuple(findings), told, dataset.fingerprint, start, doctor, concerns
+        chosen, summary, examples, held_out, tuple(findings), told, dataset.fingerprint, start, doctor, tuple(concerns)
     )

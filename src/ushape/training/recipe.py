@@ -1,7 +1,7 @@
 """A recipe is a value: everything about a training run but the data and the clock.
 
 Recipes are written to and read from TOML; any field can be set by name (`network.channels=32`). Where they come from
-is `ushape.training.planning`.
+is `ushape.training.rules`.
 """
 
 from __future__ import annotations
@@ -224,6 +224,8 @@ def with_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:
         branch = tree
         for parent in parents:
             branch = branch.setdefault(parent, {})
+            if not isinstance(branch, dict):
+                raise RecipeError(f"expected {parent} to be set once, found also {setting!r}; drop one of the settings")
         branch[leaf] = value.strip()
     if not tree:
         return recipe

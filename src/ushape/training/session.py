@@ -165,8 +165,10 @@ class Session:
     def first_network(self) -> UNet | Classifier:
         """The network that training starts with."""
         network = self.new_network()
-        if self.planned.start is not None:
-            self.listener.words(f"  {take_weights(network, self.planned.start.network)}")
+        start = self.planned.start
+        if start is not None:
+            same = (start.classes, start.encoding.kind) == (self.planned.summary.classes, self.recipe.encoding.kind)
+            self.listener.words(f"  {take_weights(network, start.network, same_answers=same)}")
         return network
 
     def first_decision(self) -> Decision:

@@ -23,6 +23,8 @@ BODY = "unet."
 SHARED = ("channels", "depth", "norm", "scale", "padding")
 """What two networks must have in common to have the same body."""
 
+HEADS = ("head.", "linear.")
+"""What the names of the layers begin with that answer."""
 MOST_TOLD = 4
 
 
@@ -58,17 +60,19 @@ def refitted(weight: Tensor, like: Tensor) -> Tensor | None:
 
 
 @torch.no_grad()
-def take_weights(network: nn.Module, source: nn.Module) -> str:
+def take_weights(network: nn.Module, source: nn.Module, *, same_answers: bool) -> str:
     """Copy what fits from `source` into `network`; returns one sentence that says what did not.
 
-    RecipeError when nothing fits.
+    same_answers  whether both answer the same question, so that the head is taken too
+
+    RecipeError when no convolution fits.
     """
     target, given = network.state_dict(), source.state_dict()
     names = body_of(given)
     first = next(name for name in target if target[name].ndim > 2)
     fresh: list[str] = []
     for name, tensor in target.items():
-        other = names.get(name.removeprefix(BODY))
+        other = None if name.startswith(HEADS) and not same_answers else names.get(name.removeprefix(BODY))
         found = None if other is None else given[other]
         if found is not None and found.shape != tensor.shape:
             found = refitted(found, tensor) if name == first else None
@@ -76,7 +80,7 @@ def take_weights(network: nn.Module, source: nn.Module) -> str:
             fresh.append(name)
         else:
             tensor.copy_(found)
-    if len(fresh) == len(target):
+    if all(name in fresh for name in target if target[name].ndim > 2):
         raise RecipeError(
             "expected a model whose network resembles the one to be trained, found none of its weights in it; "
             "start from another model"
