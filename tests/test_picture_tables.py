@@ -138,3 +138,14 @@ def test_confusion_is_a_share_of_the_row():
 def test_the_number_of_images_is_said(n):
     expected = {1: "1 image", 3: "3 images"}[n]
     assert Page(image_table(({"name": "a", "Dice": 0.5},) * n)).of("th")[0] == expected
+
+
+def test_of_many_classes_the_most_frequent_confusions_are_listed():
+    total = 10 * np.eye(300, dtype=np.int64)
+    total[3, 7], total[250, 1] = 10, 5
+    html = confusion_table(total, [f"class {i}" for i in range(300)])
+    assert html.index("class 3<") < html.index("class 250<")
+    assert "50 %" in html
+    assert "33 %" in html
+    assert html.count("<tr>") == 3
+    assert len(html) < 2000

@@ -25,7 +25,9 @@ __all__ = [
     "looks_like_instances",
     "odd_ones",
     "same_colours",
+    "seam_values",
     "two_values",
+    "void_value",
 ]
 
 MAX_CLASSES = 64  # more different values than this are not "few"
@@ -46,6 +48,10 @@ CONSTANT_MASKS, CONSTANT_IDS, CONSTANT_SHARE = 5, 3, 0.9
 # With more of them, the sizes decide between organs (one always large, one always small) and, say, 20 simulated cells
 # in each image: the share of the variance of log sizes that lies between the values, and their standard deviation.
 LASTING_SHARE, LASTING_SPREAD = 0.6, 0.6
+# Resizing leaves more values between the meant ones than there are of these; with two of them, `ghosts` takes it back.
+MIN_SOLID, MIN_SEAMS = 3, 3
+VOID = 255  # as in Pascal VOC: the contours of objects, and what nobody annotated
+VOID_MASKS = 3  # an id that ends a row with a gap does not recur in so many masks
 
 
 def all_values(facts: Sequence[MaskFacts]) -> list[int]:
@@ -112,6 +118,39 @@ def is_photograph(fact: MaskFacts, background: int) -> bool:
     return 2 * sum(sizes) > sum(fact.counts) and 2 * n_dots > len(sizes) > MAX_CLASSES
 
 
+def runs_afresh(drawn: Sequence[MaskFacts]) -> bool:
+    """Whether the ids are 1..n without holes in enough masks."""
+    afresh = sum(f.ids == tuple(range(1, len(f.ids) + 1)) for f in drawn) / max(1, len(drawn))
+    return afresh >= (AFRESH_SHARE if len(drawn) > FEW_MASKS else FEW_AFRESH_SHARE)
+
+
+def void_value(facts: Sequence[MaskFacts]) -> int | None:
+    """255 where it marks pixels to ignore in masks of ids: they run 1..n, then there is a gap, and 255 is no object.
+
+    It is none when it is in pieces in most masks that hold it, or recurs; None where nothing is to be ignored.
+    """
+    values, holding = all_values(facts), [f for f in facts if VOID in f.values]
+    rest = drawn_masks([f.without((VOID,)) for f in facts], 0)
+    if not holding or not rest or values[-1] != VOID or VOID - 1 in values or not runs_afresh(rest):
+        return None
+    in_pieces = 2 * sum(VOID not in f.connected for f in holding) > len(holding)
+    return VOID if in_pieces or len(holding) >= VOID_MASKS else None
+
+
+def seam_values(facts: Sequence[MaskFacts]) -> tuple[list[int], list[int]]:
+    """(solid, seams) of masks of three or more values that were smoothed or resized; both empty where none were.
+
+    solid  the values that were meant: somewhere they cover a region
+    seams  the values that stand between others, in every mask that holds them
+    """
+    solid = {v for f in facts for v in f.solid}
+    seams = {v for f in facts for v in f.seams} - {v for f in facts for v in set(f.values) - set(f.seams)}
+    n_others = len(all_values(facts)) - len(solid) - len(seams)
+    if len(solid) < MIN_SOLID or len(seams) < max(MIN_SEAMS, len(solid)) or len(seams) <= n_others:
+        return [], []
+    return sorted(solid), sorted(seams)
+
+
 def looks_like_instances(facts: Sequence[MaskFacts], background: int = 0) -> bool:
     """Whether the values are ids of objects rather than classes; False where both could be and classes are usual."""
     drawn = drawn_masks(facts, background)
@@ -127,10 +166,7 @@ def looks_like_instances(facts: Sequence[MaskFacts], background: int = 0) -> boo
         return True
     if background:  # colours have no order that could start afresh
         return False
-    afresh = sum(f.ids == tuple(range(1, len(f.ids) + 1)) for f in drawn) / len(drawn)
-    if afresh >= (AFRESH_SHARE if len(drawn) > FEW_MASKS else FEW_AFRESH_SHARE):
-        return True
-    return several and look_like_tracks(drawn)
+    return runs_afresh(drawn) or (several and look_like_tracks(drawn))
 
 
 def background_of(facts: Sequence[MaskFacts]) -> int:

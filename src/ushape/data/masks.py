@@ -13,7 +13,8 @@ or if each keeps a size of its own. The finding tells how to overrule the guess;
 
 Colours are read by the same rule, with black as background, or else white, or else the most frequent colour; they are
 instances only where they are many and connected. One value has two uses by convention: where the others run 0..n, 255
-marks pixels to ignore (as in Pascal VOC).
+marks pixels to ignore (as in Pascal VOC, where it is also the contour of objects). Masks of three or more values that
+were smoothed or resized hold mixtures that look like further classes or objects; they are refused.
 
 The finding is a `MaskRule`, which also reads a mask file by that rule: (*space) int32, 0 background, -1 ignore.
 """
@@ -48,9 +49,12 @@ from ushape.data.evidence import (
     drawn_masks,
     looks_like_instances,
     same_colours,
+    seam_values,
     two_values,
+    void_value,
 )
 from ushape.data.ghosts import count_values
+from ushape.data.known import known_mapping
 from ushape.data.values import (
     MaskFacts,
     find_pieces,
@@ -82,6 +86,7 @@ Mapping = tuple[tuple[int, int], ...]
 IGNORE_VALUE = 255
 # With fewer ids in one piece, the values are classes, and their pieces are the objects that somebody asked for.
 IDS_ASKED_SHARE = 0.5
+MAX_TOLD = 12  # values whose class is told
 
 
 @dataclass(frozen=True)
@@ -183,11 +188,13 @@ def _colour_class_rule(facts: Sequence[MaskFacts], background: int) -> MaskRule:
     )
 
 
-def _instance_rule(reading: Reading, finding: str, background: int = 0) -> MaskRule:
-    return MaskRule("instances", ("background", "object"), reading, (), finding, background=background)
+def _instance_rule(reading: Reading, finding: str, background: int = 0, void: int | None = None) -> MaskRule:
+    ignore = () if void is None else (void,)
+    finding += f"; pixels of value {void} are ignored." if ignore else "."
+    return MaskRule("instances", ("background", "object"), reading, (), finding, background=background, ignore=ignore)
 
 
-def _ids_rule(facts: Sequence[MaskFacts], background: int) -> MaskRule:
+def _ids_rule(facts: Sequence[MaskFacts], background: int, void: int | None = None) -> MaskRule:
     drawn = drawn_masks(facts, background)
     thing = "colours" if background else "ids"
     n_ids = sum(len(f.ids) for f in drawn)
@@ -196,7 +203,13 @@ def _ids_rule(facts: Sequence[MaskFacts], background: int) -> MaskRule:
     finding += ": read as instances"
     if len({f.ids for f in drawn}) == 1 and len(drawn[0].ids) <= CONSTANT_IDS:
         finding += "; if the values are classes, ask for task semantic"
-    return _instance_rule("ids", finding + ".", background)
+    return _instance_rule("ids", finding, background, void)
+
+
+def _without_void(facts: Sequence[MaskFacts]) -> tuple[list[MaskFacts], int | None]:
+    """The facts without the value that is to be ignored, and this value, where there is one."""
+    void = void_value(facts)
+    return [f if void is None else f.without((void,)) for f in facts], void
 
 
 def _rule_by_values(facts: Sequence[MaskFacts], where: str) -> MaskRule:
@@ -204,8 +217,9 @@ def _rule_by_values(facts: Sequence[MaskFacts], where: str) -> MaskRule:
     values, background = all_values(facts) or [0], background_of(facts)
     if two_values(facts):
         return _binary_rule(values, background or None)
-    if looks_like_instances(facts, background):
-        return _ids_rule(facts, background)
+    rest, void = _without_void(facts)
+    if looks_like_instances(rest, background):
+        return _ids_rule(rest, background, void)
     if len(values) <= MAX_CLASSES:
         return _colour_class_rule(facts, background) if background else _class_rule(facts)
     raise DataError(
@@ -219,14 +233,16 @@ def _as_instances(facts: Sequence[MaskFacts]) -> MaskRule:
     """The rule for masks that somebody said to be instances."""
     background = background_of(facts)
     if two_values(facts):
-        finding = "Each connected piece of the masks' foreground is read as one object."
+        finding = "Each connected piece of the masks' foreground is read as one object"
         mapping = _binary_rule(all_values(facts) or [0], background or None).mapping
         return replace(_instance_rule("pieces", finding), mapping=mapping)
-    drawn, thing = drawn_masks(facts, background), "colours" if background else "values"
+    rest, void = _without_void(facts)
+    drawn, thing = drawn_masks(rest, background), "colours" if background else "values"
     if connected_share(drawn) < IDS_ASKED_SHARE:
-        finding = f"Each connected piece of one of the masks' {thing} is read as one object, as asked."
-        return _instance_rule("pieces", finding, background)
-    return _instance_rule("ids", f"The {thing} of the masks are read as ids of objects, as asked.", background)
+        finding = f"Each connected piece of one of the masks' {thing} is read as one object, as asked"
+        return _instance_rule("pieces", finding, background, void)
+    finding = f"The {thing} of the masks are read as ids of objects, as asked"
+    return _instance_rule("ids", finding, background, void)
 
 
 def _as_semantic(facts: Sequence[MaskFacts], where: str) -> MaskRule:
@@ -234,12 +250,12 @@ def _as_semantic(facts: Sequence[MaskFacts], where: str) -> MaskRule:
     rule = _rule_by_values(facts, where)
     if rule.task == "semantic":
         return rule
-    drawn = drawn_masks(facts, rule.background)
+    drawn = drawn_masks([f.without(rule.ignore) for f in facts], rule.background)
     if len({f.ids for f in drawn}) == 1 and len(drawn[0].ids) <= CONSTANT_IDS:
         return _colour_class_rule(facts, rule.background) if rule.background else _class_rule(facts)
     finding = "The masks hold ids of objects; all are read as one foreground, as asked."
     classes = ("background", "foreground")
-    return MaskRule("semantic", classes, "foreground", (), finding, background=rule.background)
+    return replace(rule, task="semantic", classes=classes, reading="foreground", finding=finding)
 
 
 def _described_rule(task: Task, description: Description, facts: Sequence[MaskFacts], where: str) -> MaskRule:
@@ -300,8 +316,40 @@ def _smoothing_note(facts: Sequence[MaskFacts]) -> tuple[str, ...]:
     )
 
 
+def _refuse_seams(facts: Sequence[MaskFacts], where: str) -> None:
+    """DataError where smoothing or resizing left values between three or more that were meant."""
+    solid, seams = seam_values(facts)
+    if not seams:
+        return
+    fact = max(facts, key=lambda f: len(set(f.seams) & set(seams)))
+    thing = "colours" if any(f.in_colours for f in facts) else "values"
+    place = f", as in {fact.path}" if fact.path is not None else ""
+    raise DataError(
+        f"{where}: expected masks of a few {thing} ({listed(solid)}), found {len(seams)} others between them "
+        f"({listed(seams)}{place}) as smoothing or resizing leaves them; save the masks without smoothing and resize "
+        f"them with nearest neighbour, or say in {DESCRIPTION_FILE} what the {thing} mean"
+    )
+
+
+def _known_rule(facts: Sequence[MaskFacts], known: Sequence[str]) -> MaskRule | None:
+    """The rule for data that are known to have these classes; None where the values do not fit them."""
+    values = all_values(facts)
+    mapping = known_mapping(values, known)
+    if mapping is None:
+        return None
+    meanings = [f"{told(v)} as {known[mapping[v]] if mapping[v] >= 0 else 'ignored'}" for v in values[:MAX_TOLD]]
+    if len(values) > MAX_TOLD:
+        meanings.append("and so on")
+    finding = f"The masks are read by the classes that are known: {', '.join(meanings) or 'nothing is annotated'}."
+    return MaskRule("semantic", tuple(known), "values", tuple(mapping.items()), finding)
+
+
 def recognise_masks(
-    facts: Sequence[MaskFacts], where: str, task: Task | None = None, description: Description | None = None
+    facts: Sequence[MaskFacts],
+    where: str,
+    task: Task | None = None,
+    description: Description | None = None,
+    known: Sequence[str] = (),
 ) -> MaskRule:
     """What the masks with these facts are.
 
@@ -309,6 +357,7 @@ def recognise_masks(
     task         overrules the guess and the description: "instances" takes masks apart into connected pieces unless
                  each value is an object already, "semantic" joins all objects to one foreground
     description  what `dataset.toml` says: overrules the guess
+    known        the names of the classes that the data are known to have, of which these masks may lack some
 
     DataError when the values fit nothing, or not what the description says.
     """
@@ -318,15 +367,20 @@ def recognise_masks(
         return replace(_described_rule(task or "semantic", description, facts, where), notes=_smoothing_note(facts))
     by_colour = any(f.in_colours for f in facts) or not same_colours(facts)
     kept = [(f.to_colours() if by_colour else f).without(description.ignore) for f in facts]
-    if task == "instances":
+    _refuse_seams(kept, where)
+    by_known = _known_rule(kept, known) if task != "instances" and not names else None
+    if by_known is not None:
+        rule = by_known
+    elif task == "instances":
         rule = _as_instances(kept)
     elif task == "semantic" or (len(names) > 2 and set(all_values(kept)) <= set(range(len(names)))):
         rule = _as_semantic(kept, where) if task else _class_rule(kept)
     else:
         rule = _rule_by_values(kept, where)
     rule = _named(rule, kept, names, where) if names else rule
-    ignored = tuple((v, -1) for v in description.ignore) if rule.mapping else ()
-    rule = replace(rule, mapping=rule.mapping + ignored, ignore=description.ignore, by_colour=by_colour)
+    ignore = tuple(dict.fromkeys((*description.ignore, *rule.ignore)))
+    ignored = tuple((v, -1) for v in ignore) if rule.mapping else ()
+    rule = replace(rule, mapping=rule.mapping + ignored, ignore=ignore, by_colour=by_colour)
     return replace(rule, notes=_smoothing_note(facts))
 
 

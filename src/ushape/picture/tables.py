@@ -28,6 +28,8 @@ Colour = tuple[int, int, int]
 Matrix = NDArray[np.int64]
 
 MOST_ROWS = 1000
+# Classes whose matrix still fits a page.
+MOST_IN_MATRIX = 40
 
 # Texts of a row that are shown with its numbers: which class an image has, and which it was given.
 TEXTS = ("class", "estimate")
@@ -95,13 +97,31 @@ def class_table(confusions: Sequence[Matrix], classes: Sequence[str], colours: S
 
 
 def confusion_table(total: Matrix, classes: Sequence[str]) -> str:
-    """Of what is each reference class (row), pixels or images, the share that was given each class (column)."""
+    """Of what is each reference class (row), pixels or images, the share that was given each class (column).
+
+    Of many classes only the most frequent confusions, which a page can hold and a person can read.
+    """
+    if len(classes) > MOST_IN_MATRIX:
+        return _frequent_confusions(total, classes)
     shares = [_shares(row, np.full(len(row), row.sum())) for row in total]
     lines = [
         (escape(name), [_share_cell(share, right=row == column) for column, share in enumerate(shares[row])])
         for row, name in enumerate(classes)
     ]
     return table(["reference, given as", *classes], lines)
+
+
+def _frequent_confusions(total: Matrix, classes: Sequence[str]) -> str:
+    """The pairs of different classes that were taken for each other most often."""
+    wrong = total - np.diag(np.diagonal(total))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_IN_MATRIX]
+    pairs = [np.unravel_index(index, wrong.shape) for index in order]
+    lines = [
+        (escape(classes[row]), [escape(classes[column]), percent(float(wrong[row, column] / total[row].sum()))])
+        for row, column in pairs
+        if wrong[row, column]
+    ]
+    return table(["reference", "given as", "share of the reference"], lines)
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
