@@ -131,3 +131,97 @@ def test_a_mask_of_another_kind_is_left_out_and_said(tmp_path):
         "found 0, 1, 2, 3 and 4; export it as the others were (the image is kept without it)"
     )
     assert open_folder(tmp_path, task="instances").problems == ()
+
+
+def write_many(root, masks):
+    for i, mask in enumerate(masks):
+        save(root / "images" / f"{i:03d}.png")
+        save(root / "masks" / f"{i:03d}.png", mask)
+
+
+def in_pieces(*values):
+    return blobs(*values) + np.roll(blobs(*values), 12, axis=0)
+
+
+@pytest.mark.parametrize("usual", [(1, 2), (1,), ()])
+def test_a_class_in_a_single_mask_is_known(tmp_path, usual):
+    masks = [in_pieces(*usual)] * 120
+    masks[1] = in_pieces(*usual, 3)
+    write_many(tmp_path, masks)
+    dataset = open_folder(tmp_path, task="semantic")
+    if usual:
+        assert dataset.classes == ("background", *(f"class {v}" for v in (*usual, 3)))
+    assert all(len(np.unique(sample.read_mask())) == len(usual) + 1 for sample in dataset.samples[2:5])
+    assert len(np.unique(dataset.samples[1].read_mask())) == len(usual) + 2
+
+
+def test_a_third_value_beside_0_and_255_is_told_and_no_class(tmp_path):
+    write_many(tmp_path, [in_pieces(255)] * 80)
+    save(tmp_path / "masks" / "001.png", in_pieces(255, 7))
+    dataset = open_folder(tmp_path)
+    assert dataset.classes == ("background", "foreground")
+    with pytest.raises(DataError, match=r"001\.png: expected only the mask values 0 and 255, found also 7"):
+        dataset.samples[1].read_mask()
+
+
+PHOTOGRAPH = np.arange(BINARY.size).reshape(BINARY.shape).astype(np.uint8) % 97
+RESIZED = np.repeat(np.clip(20 * np.arange(-4, 28) // 3, 0, 100).astype(np.uint8)[None], 24, axis=0)
+
+
+@pytest.mark.parametrize("odd", [PHOTOGRAPH, RESIZED])
+def test_a_single_mask_does_not_turn_all_of_them_into_something_else(tmp_path, odd):
+    write_many(tmp_path, [in_pieces(50, 100)] * 80)
+    save(tmp_path / "masks" / "001.png", odd)
+    save(tmp_path / "masks" / "005.png", in_pieces(50, 20))
+    (tmp_path / "masks" / "003.png").write_bytes(b"x")
+    dataset = open_folder(tmp_path)
+    assert dataset.classes == ("background", "class 20", "class 50", "class 100")
+    with pytest.raises(DataError, match=r"001\.png: expected only the mask values 0, 20, 50 and 100, found also"):
+        dataset.samples[1].read_mask()
+
+
+def test_masks_that_cannot_be_used_are_read_once_and_not_too_many(tmp_path, monkeypatch):
+    import ushape.data.assembly as assembly
+
+    read = []
+    facts_of = assembly.read_facts
+    monkeypatch.setattr(
+        assembly, "read_facts", lambda path, **options: read.append(path.name) or facts_of(path, **options)
+    )
+    monkeypatch.setattr(assembly, "MAX_MASKS_READ", 4)
+    # The masks 0, 4, 9 and 13 are read first; 4 holds probabilities.
+    write_many(tmp_path, [in_pieces(1, 2) if i in (0, 4, 9, 13) else PHOTOGRAPH for i in range(14)])
+    (tmp_path / "masks" / "004.png").unlink()
+    save(tmp_path / "masks" / "004.npy", np.linspace(0, 1, BINARY.size).reshape(BINARY.shape))
+    dataset = open_folder(tmp_path)
+    assert dataset.classes == ("background", "class 1", "class 2")
+    assert [int(name[:3]) for name in read] == [0, 4, 9, 13, 1, 2, 3, 5]
+
+
+def test_objects_in_a_single_mask_do_not_make_all_of_them_objects(tmp_path):
+    write_many(tmp_path, [blobs(1)] * 120)
+    save(tmp_path / "masks" / "001.png", blobs(1, 2, 3, 4))
+    dataset = open_folder(tmp_path)
+    assert (dataset.task, dataset.classes) == ("semantic", ("background", "foreground"))
+    with pytest.raises(DataError, match=r"001\.png: expected only the mask values 0 and 1, found also 2, 3 and 4"):
+        dataset.samples[1].read_mask()
+
+
+def test_values_are_listed_of_no_more_masks_than_needed(tmp_path, monkeypatch):
+    import ushape.data.assembly as assembly
+
+    listed = []
+    values_of = assembly._values_of
+    monkeypatch.setattr(assembly, "_values_of", lambda pair: listed.append(pair.name) or values_of(pair))
+    monkeypatch.setattr(assembly, "MAX_MASKS_LISTED", 60)
+    write_many(tmp_path, [in_pieces(1, 2)] * 80)
+    open_folder(tmp_path)
+    assert 0 < len(listed) < 30
+    listed.clear()
+    open_folder(tmp_path, task="instances")
+    assert listed == []
+    (tmp_path / "dataset.toml").write_text(
+        '[[classes]]\nname = "a"\nvalue = 0\n[[classes]]\nname = "b"\nvalues = [1, 2]\n'
+    )
+    open_folder(tmp_path)
+    assert listed == []

@@ -151,3 +151,12 @@ def test_labels_of_images_are_renumbered_too():
     data = replace(dataset(sample("a", mask=None, label=1)), task="classification", classes=("cat", "dog"))
     assert data.with_classes(("dog", "horse", "cat")).samples[0].label == 0
     assert data.annotated.samples == data.samples
+
+
+@pytest.mark.parametrize("classes", [("background", "cell"), ("background", "nucleus"), ("soil", "cell")])
+def test_two_classes_the_other_way_round_are_renumbered(classes):
+    mask = np.array([[0, 1, -1]], np.int32)
+    data = replace(dataset(sample("a", mask=lambda: mask)), task="semantic", classes=("cell", "background"))
+    turned = data.with_classes(classes)
+    assert turned.classes == classes
+    assert turned.samples[0].read_mask().tolist() == [[1, 0, -1]]

@@ -491,3 +491,71 @@ def test_the_colours_of_a_photograph_are_no_objects():
     ):
         rule_of(photograph)
     assert rule_of(np.kron(photograph, np.ones((2, 2), np.int32))).task == "instances"
+
+
+# The contours of objects, as in Pascal VOC.
+
+
+def with_contours(mask):
+    """The mask with 255 on the pixels of an object that touch another value."""
+    void = np.zeros(mask.shape, bool)
+    for axis in (0, 1):
+        step = np.diff(mask, axis=axis) != 0
+        void |= np.concatenate([step, np.zeros_like(step.take([0], axis))], axis)
+        void |= np.concatenate([np.zeros_like(step.take([0], axis)), step], axis)
+    return np.where(void & (mask > 0), 255, mask)
+
+
+CONTOURS = [with_contours(with_objects(range(1, n + 1), size=6).repeat(2, 1)) for n in (2, 3, 2, 4)]
+
+
+@pytest.mark.parametrize("task", [None, "instances"])
+def test_255_beside_ids_is_ignored(tmp_path, task):
+    rule = rule_of(*CONTOURS, task=task)
+    assert (rule.task, rule.reading) == ("instances", "ids")
+    assert rule.finding.endswith("; pixels of value 255 are ignored.")
+    np.testing.assert_array_equal(read_back(tmp_path, CONTOURS[1], rule), np.where(CONTOURS[1] > 3, -1, CONTOURS[1]))
+    assert rule.is_empty(mask_facts(np.array([[0, 255]], np.int32)))
+
+
+def test_255_beside_objects_in_pieces_is_ignored_when_they_are_asked_for(tmp_path):
+    mask = np.array([[1, 0, 1, 255], [0, 0, 0, 0], [2, 255, 2, 0]])
+    rule = rule_of(mask, task="instances")
+    assert rule.finding == (
+        "Each connected piece of one of the masks' values is read as one object, as asked; "
+        "pixels of value 255 are ignored."
+    )
+    np.testing.assert_array_equal(read_back(tmp_path, mask, rule), [[1, 0, 2, -1], [0, 0, 0, 0], [3, -1, 4, 0]])
+
+
+def test_one_contour_is_one_piece_and_ignored_where_it_recurs():
+    one = with_contours(with_objects((1,), size=6).repeat(2, 1))
+    two = CONTOURS[0]
+    assert mask_facts(one).connected == (1, 255)
+    assert rule_of(one, one, two, one).ignore == (255,)
+    lone = np.where(with_objects((1, 2, 3)) == 3, 255, with_objects((1, 2, 3)))
+    assert rule_of(lone, task="instances").ignore == ()  # an object, perhaps: one piece in one mask
+
+
+def test_255_after_254_is_an_id_like_any_other():
+    rule = rule_of(with_objects(range(1, 256), columns=20), *[with_objects((1, 2, 255, 255))] * 2)
+    assert (rule.task, rule.ignore) == ("instances", ())
+
+
+def test_ids_with_contours_are_one_foreground_when_asked(tmp_path):
+    rule = rule_of(*CONTOURS, task="semantic")
+    expected = np.where(CONTOURS[1] == 255, -1, CONTOURS[1] > 0)
+    np.testing.assert_array_equal(read_back(tmp_path, CONTOURS[1], rule), expected)
+    assert rule.finding == (
+        "The masks hold ids of objects; all are read as one foreground, as asked; pixels of value 255 are ignored."
+    )
+
+
+@pytest.mark.parametrize("values", [(0, 255), (0, 1, 2)])
+def test_objects_that_touch_at_a_corner_are_two(tmp_path, values):
+    mask = np.zeros((6, 9), int)
+    mask[:2, :2] = mask[2:4, 2:4] = mask[5, 8] = values[1]
+    mask[0, 8] = mask[0, 4] = values[-1]
+    read = read_back(tmp_path, mask, rule_of(mask, task="instances"))
+    assert read[0, 0] != read[3, 3]
+    assert read.max() == 5

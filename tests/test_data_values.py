@@ -18,7 +18,7 @@ from ushape.data.colours import (
 )
 from ushape.data.ghosts import count_values, snap_to_two
 from ushape.data.images import write_image
-from ushape.data.values import mask_facts, read_facts, read_values, replace_values, values_to_colours
+from ushape.data.values import find_pieces, mask_facts, read_facts, read_values, replace_values, values_to_colours
 from ushape.errors import DataError
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
@@ -228,3 +228,10 @@ def test_probabilities_are_refused(tmp_path):
         read_values(tmp_path / "m.npy")
     np.save(tmp_path / "m.npy", np.round(ramp))
     np.testing.assert_array_equal(read_values(tmp_path / "m.npy"), np.round(ramp))
+
+
+def test_pieces_at_a_corner_are_two_unless_corners_connect():
+    mask = np.array([[1, 0, 2], [0, 1, 2], [-1, 0, 0]], np.int32)
+    np.testing.assert_array_equal(find_pieces(mask), [[1, 0, 2], [0, 3, 2], [0, 0, 0]])
+    np.testing.assert_array_equal(find_pieces(mask, corners=True), [[1, 0, 2], [0, 1, 2], [0, 0, 0]])
+    assert find_pieces(np.eye(3, dtype=np.int32)[None]).max() == 3

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -350,9 +350,9 @@ def _is_part_of_folder(data: str) -> bool:
     return bool(colon) and _is_folder(Path(folder))
 
 
-def _open(data: str | Path, task: Task | None) -> Dataset:
+def _open(data: str | Path, task: Task | None, classes: Sequence[str] | None) -> Dataset:
     if isinstance(data, Path):
-        return open_folder(data, task=task)
+        return open_folder(data, task=task, classes=classes)
     name, colon, part = data.partition(":")
     if name in CATALOG:
         dataset = _open_named(CATALOG[name], part if colon else None)
@@ -361,10 +361,10 @@ def _open(data: str | Path, task: Task | None) -> Dataset:
         told = f"This is the public dataset {name}, not the folder {name} here; write ./{name} for that."
         return replace(dataset, findings=(told, *dataset.findings))
     if _is_folder(Path(data)):
-        return open_folder(Path(data), task=task)
+        return open_folder(Path(data), task=task, classes=classes)
     if _is_part_of_folder(data):
         folder, _, part = data.rpartition(":")
-        return open_folder(Path(folder), split=part, task=task)
+        return open_folder(Path(folder), split=part, task=task, classes=classes)
     if Path(data).exists():
         advice = advice_on([Path(data)]).removeprefix("only ")
         raise DataError(
@@ -376,17 +376,18 @@ def _open(data: str | Path, task: Task | None) -> Dataset:
     )
 
 
-def open_dataset(data: str | Path, *, task: Task | None = None) -> Dataset:
+def open_dataset(data: str | Path, *, task: Task | None = None, classes: Sequence[str] | None = None) -> Dataset:
     """A dataset by the name in the catalog, or from a folder; a part of either as 'name:part'.
 
     A catalog name wins over a folder of the same name, so that a name means the same everywhere; write './name' (or
     pass a Path) for the folder. Everything else is a folder or a table, in any layout that `open_folder` reads.
 
-    task  what a folder is to be read as, instead of what it looks like
+    task     what a folder is to be read as, instead of what it looks like
+    classes  the classes that a folder is known to have, such as a model's, as in `open_folder`
 
     DataError for a name that is neither, for whatever cannot be read, and for data that cannot be read as the task.
     """
-    dataset = _open(data, task)
+    dataset = _open(data, task, classes)
     if task not in (None, dataset.task):
         found = "labels" if dataset.task == "classification" else "masks"
         raise DataError(

@@ -150,19 +150,26 @@ class Dataset:
         """The same samples, their classes numbered as in `classes`, which may hold more of them.
 
         So data in which a class does not occur are scored with the model of data in which it does. Two classes are
-        background and the other one, whatever their names. DataError when a class has no namesake.
+        background and the other one, whatever their names, unless a name says that they stand the other way round.
+        DataError when a class has no namesake.
         """
         if self.classes == tuple(classes):
             return self
         if self.task != "classification" and len(self.classes) == len(classes) == 2:
-            return replace(self, classes=tuple(classes))
+            if self.classes[0] != classes[1] and self.classes[1] != classes[0]:
+                return replace(self, classes=tuple(classes))
+            return self._renumbered((1, 0), classes)
         missing = [name for name in self.classes if name not in classes]
         if missing:
             raise DataError(
                 f"{self.name}: expected only the classes {', '.join(classes)}, found {', '.join(missing)}; name the "
                 "classes alike in a dataset.toml in the folder, or use data with the same classes"
             )
-        number = np.array([*(classes.index(name) for name in self.classes), -1], np.int32)
+        return self._renumbered([classes.index(name) for name in self.classes], classes)
+
+    def _renumbered(self, places: Sequence[int], classes: Sequence[str]) -> Dataset:
+        """The same samples with class i as class `places[i]` of `classes`."""
+        number = np.array([*places, -1], np.int32)
         samples = tuple(_renumbered(sample, number) for sample in self.samples)
         return replace(self, samples=samples, classes=tuple(classes), colours=())
 

@@ -17,6 +17,7 @@ from ushape.data.values import MaskFacts
 __all__ = [
     "CONNECTED_SHARE",
     "CONSTANT_IDS",
+    "IGNORE_VALUE",
     "MAX_CLASSES",
     "all_values",
     "background_of",
@@ -50,7 +51,7 @@ CONSTANT_MASKS, CONSTANT_IDS, CONSTANT_SHARE = 5, 3, 0.9
 LASTING_SHARE, LASTING_SPREAD = 0.6, 0.6
 # Resizing leaves more values between the meant ones than there are of these; with two of them, `ghosts` takes it back.
 MIN_SOLID, MIN_SEAMS = 3, 3
-VOID = 255  # as in Pascal VOC: the contours of objects, and what nobody annotated
+IGNORE_VALUE = 255  # as in Pascal VOC: the contours of objects, and what nobody annotated
 VOID_MASKS = 3  # an id that ends a row with a gap does not recur in so many masks
 
 
@@ -129,12 +130,12 @@ def void_value(facts: Sequence[MaskFacts]) -> int | None:
 
     It is none when it is in pieces in most masks that hold it, or recurs; None where nothing is to be ignored.
     """
-    values, holding = all_values(facts), [f for f in facts if VOID in f.values]
-    rest = drawn_masks([f.without((VOID,)) for f in facts], 0)
-    if not holding or not rest or values[-1] != VOID or VOID - 1 in values or not runs_afresh(rest):
+    values, holding = all_values(facts), [f for f in facts if IGNORE_VALUE in f.values]
+    rest = drawn_masks([f.without((IGNORE_VALUE,)) for f in facts], 0)
+    if not holding or not rest or values[-1] != IGNORE_VALUE or IGNORE_VALUE - 1 in values or not runs_afresh(rest):
         return None
-    in_pieces = 2 * sum(VOID not in f.connected for f in holding) > len(holding)
-    return VOID if in_pieces or len(holding) >= VOID_MASKS else None
+    in_pieces = 2 * sum(IGNORE_VALUE not in f.connected for f in holding) > len(holding)
+    return IGNORE_VALUE if in_pieces or len(holding) >= VOID_MASKS else None
 
 
 def seam_values(facts: Sequence[MaskFacts]) -> tuple[list[int], list[int]]:

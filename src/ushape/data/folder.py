@@ -288,12 +288,21 @@ def _as_described(dataset: Dataset, description: Description) -> Dataset:
     return dataset if description == Description() else dataset.subset([described(s) for s in dataset.samples])
 
 
-def open_folder(path: Path, *, name: str | None = None, split: str | None = None, task: Task | None = None) -> Dataset:
+def open_folder(
+    path: Path,
+    *,
+    name: str | None = None,
+    split: str | None = None,
+    task: Task | None = None,
+    classes: Sequence[str] | None = None,
+) -> Dataset:
     """A folder in any layout above, or a CSV file, as a dataset; masks are read when they are needed.
 
-    name   the dataset's name; the folder's name by default
-    split  a part of the folder: 'train', 'val', 'test', or '01' and '01-gold' (Cell Tracking Challenge)
-    task   what the data are to be read as, instead of what they look like
+    name     the dataset's name; the folder's name by default
+    split    a part of the folder: 'train', 'val', 'test', or '01' and '01-gold' (Cell Tracking Challenge)
+    task     what the data are to be read as, instead of what they look like
+    classes  the classes that the masks are known to have, such as a model's, though some may not occur: three or more
+             names, background first. Masks whose values fit them are read by them, unless dataset.toml names classes
 
     DataError for a missing or empty folder, for one in no known layout, and when nothing in it can be used.
     """
@@ -307,7 +316,13 @@ def open_folder(path: Path, *, name: str | None = None, split: str | None = None
     part = split if sequences and split is None else _choose_part(path, parts, split)
     place = _place(root, part)
     description = _description(place.path, root, path)
-    request = Request(name or (path.stem if is_table else path.resolve().name), place.path, task, description)
+    request = Request(
+        name or (path.stem if is_table else path.resolve().name),
+        place.path,
+        task,
+        description,
+        known=tuple(classes or ()),
+    )
     others = [p for p in parts if p != part]
     dataset = _open_sequences(request, part) if sequences else _open_place(request, place, root, others)
     findings = list(dataset.findings)

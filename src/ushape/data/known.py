@@ -11,11 +11,11 @@ import re
 from collections.abc import Sequence
 
 from ushape.data.colours import is_packed, name_of_colour, unpack_colour
+from ushape.data.evidence import IGNORE_VALUE
 
 __all__ = ["MIN_KNOWN", "known_mapping"]
 
 MIN_KNOWN = 3  # two classes need no names: they are background and the other one
-IGNORE_VALUE = 255
 BY_VALUE = re.compile(r"class (\d+)")
 
 
@@ -23,7 +23,7 @@ def _by_names(values: Sequence[int], named: dict[int, int]) -> dict[int, int] | 
     """Values with names, and at most one without, which is the background: lower than the others, or another colour."""
     others = [v for v in values if v not in named]
     if not others:
-        return named
+        return named if is_packed(min(named)) or min(named) == 0 else {0: 0} | named
     lower = is_packed(others[0]) or others[0] < min(named)
     return {others[0]: 0} | named if len(others) == 1 and lower else None
 
