@@ -225,3 +225,10 @@ def test_values_are_listed_of_no_more_masks_than_needed(tmp_path, monkeypatch):
     )
     open_folder(tmp_path)
     assert listed == []
+
+
+def test_a_mask_that_was_left_out_says_nothing_of_the_others(tmp_path):
+    write_many(tmp_path, [in_pieces(1, 2), in_pieces(255), in_pieces(1, 2)])
+    dataset = open_folder(tmp_path)
+    assert [sample.annotated for sample in dataset.samples] == [True, False, True]
+    assert dataset.findings[0] == "The masks hold the same 3 values (0, 1 and 2): read as classes."

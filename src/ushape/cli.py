@@ -226,7 +226,7 @@ def train(
         finished, folder = run_training(
             out,
             dataset,
-            validation=None if val is None else open_data(val, out, dataset.task),
+            validation=None if val is None else open_data(val, out, dataset.task, dataset.classes),
             device=device,
             output=output,
             recipe=recipe,
@@ -299,7 +299,7 @@ def evaluate(
         from ushape.model import load
 
         loaded = load(model, device=device)
-        show_scores(out, loaded.evaluate(open_data(data, out, loaded.task), symmetries=rotations), csv)
+        show_scores(out, loaded.evaluate(open_data(data, out, loaded.task, loaded.classes), symmetries=rotations), csv)
 
 
 @app.command()

@@ -86,11 +86,14 @@ def answering(as_json: bool, debug: bool) -> Iterator[Output]:
         raise typer.Exit(1) from None
 
 
-def open_data(data: str, out: Output, task: Task | None = None) -> Dataset:
-    """The dataset behind DATA; what was understood is told. Its problems are told by what is done with it."""
+def open_data(data: str, out: Output, task: Task | None = None, classes: Sequence[str] | None = None) -> Dataset:
+    """The dataset behind DATA; what was understood is told. Its problems are told by what is done with it.
+
+    classes  that the data are known to have, though some may not occur: a model's, or the training data's
+    """
     from ushape.data.catalog import open_dataset
 
-    dataset = open_dataset(data, task=task)
+    dataset = open_dataset(data, task=task, classes=classes)
     for finding in dataset.findings:
         out.say(f"  {finding}")
     return dataset

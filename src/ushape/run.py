@@ -271,13 +271,14 @@ def train(
     """
     from ushape.data.catalog import open_dataset
 
-    def opened(data: Dataset | str | Path) -> Dataset:
-        return data if isinstance(data, Dataset) else open_dataset(data)
-
+    if not isinstance(dataset, Dataset):
+        dataset = open_dataset(dataset)
+    if validation is not None and not isinstance(validation, Dataset):
+        validation = open_dataset(validation, task=dataset.task, classes=dataset.classes)
     return train_run(
-        opened(dataset),
+        dataset,
         output=None if output is None else Path(output),
-        validation=None if validation is None else opened(validation),
+        validation=validation,
         recipe=recipe,
         settings=settings,
         minutes=minutes,
