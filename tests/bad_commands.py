@@ -28,7 +28,13 @@ case("a patch of three sides for images", TRAIN + " --set patch=[32,32,32]", 1)(
 case("a batch of nothing", TRAIN + " --set batch=0", 1)(three)
 case("an unknown optimiser", TRAIN + " --set optimiser.name=adamm", 1)(three)
 case("a learning rate below zero", TRAIN + " --set optimiser.learning_rate=-1", 1)(three)
-case("an absurd learning rate", TRAIN + " --set optimiser.learning_rate=1e30 --steps 5", 1)(three)
+case(
+    "an absurd learning rate",
+    TRAIN + " --set optimiser.learning_rate=1e30 --steps 5",
+    1,
+    "the run's folder stays, with its recipe and its log",
+    written=("run/",),
+)(three)
 case("no minutes", TO_RUN + " --minutes 0", 1)(three)
 case("minutes below zero", TO_RUN + " --minutes -3", 1)(three)
 case("no minutes, planned", "plan cells --minutes 0", 1)(three)

@@ -256,5 +256,7 @@ def test_images_keep_their_spacing(tmp_path, shape):
 @given(st.tuples(st.floats(1e-4, 40), st.floats(1e-4, 40)), st.sampled_from(["a.tif", "a.ome.tif", "a.png"]))
 def test_written_spacings_are_read_spacings(tmp_path_factory, values, name):
     path = tmp_path_factory.mktemp("spacing") / name
+    # A PNG counts whole pixels per metre in 31 bits, and finer ones than a nanometre do not fit.
+    values = tuple(max(value, 1e-3) for value in values) if name == "a.png" else values
     write_labels(path, GREY, spacing=Spacing(values))
     assert read_spacing(path).values == pytest.approx(values, rel=1e-2 if name == "a.png" else 2e-5)
