@@ -11,6 +11,7 @@ from conftest import disc_image
 from test_cli import fails, ushape, write_folder
 from test_model import small_model
 from ushape.console import MOST_LINES, image_table, score_table
+from ushape.data.catalog import open_dataset
 
 
 def test_scores_stand_beside_their_intervals():
@@ -47,7 +48,8 @@ def test_score_gives_rows_intervals_json_and_csv(scored):
     assert status == 0, words
     found = json.loads(out)
     assert found["scores"]["AP@0.5"] == pytest.approx(0.75)
-    assert found["intervals"]["AP@0.5"] == pytest.approx([0.75, 0.75])
+    # All images alike: the draws do not know how uncertain the score is.
+    assert "AP@0.5" not in found["intervals"]
     assert [row["name"] for row in found["images"]] == ["0", "1", "2", "3"]
     with (scored / "x.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -134,3 +136,29 @@ def semantic(folder):
         Image.fromarray(image[0]).save(folder / "two" / "images" / f"{index}.png")
         Image.fromarray(((mask > 0) * 255).astype(np.uint8)).save(folder / "two" / "masks" / f"{index}.png")
     return folder / "two"
+
+
+def test_scores_of_images_that_were_trained_on_are_told_so(tmp_path):
+    data = write_folder(tmp_path / "cells", n=3)
+    model = small_model("instances")
+    model.facts["data fingerprint"] = open_dataset(str(data)).fingerprint
+    model.save(tmp_path / "model.safetensors")
+    status, out, words = ushape("evaluate", tmp_path / "model.safetensors", data, "--json")
+    assert status == 0
+    sentence = "cells: the model was trained on these images, or they helped to choose it"
+    assert f"warning: {sentence}" in words
+    assert json.loads(out)["warning"].startswith(sentence)
+    other = write_folder(tmp_path / "others", n=3, seed=9)
+    assert "warning" not in json.loads(ushape("evaluate", tmp_path / "model.safetensors", other, "--json")[1])
+
+
+def test_classes_that_are_scored_as_objects_are_told(tmp_path):
+    mask = np.tile(np.array([[0, 1, 0, 2]], np.uint8).repeat(4, 0), (4, 4))
+    for side in ("reference", "estimate"):
+        (tmp_path / side).mkdir()
+        for index in range(3):
+            Image.fromarray(np.roll(mask, index, axis=1)).save(tmp_path / side / f"{index}.png")
+    words = ushape("score", tmp_path / "reference", tmp_path / "estimate")[2]
+    assert "warning: the reference looks like classes of pixels" in words
+    assert "add --classes" in words
+    assert "looks like classes" not in ushape("score", tmp_path / "reference", tmp_path / "estimate", "--classes")[2]

@@ -160,3 +160,12 @@ def test_two_classes_the_other_way_round_are_renumbered(classes):
     turned = data.with_classes(classes)
     assert turned.classes == classes
     assert turned.samples[0].read_mask().tolist() == [[1, 0, -1]]
+
+
+def test_the_fingerprint_sees_other_pixels_in_files_of_the_same_size(tmp_path):
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"header" + bytes(100))
+    one = dataset(sample("a", files=(path,)))
+    first = one.fingerprint
+    path.write_bytes(b"header" + bytes(99) + b"1")
+    assert first != one.fingerprint

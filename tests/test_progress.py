@@ -26,3 +26,8 @@ def test_the_bar_writes_to_standard_error_only(capsys):
     shown = capsys.readouterr()
     assert shown.out == ""
     assert "hello" in shown.err
+
+
+def test_nothing_is_said_of_the_time_left_before_a_step_was_timed(capsys):
+    LineListener().progress(1, 100, 0.5, None, float("nan"))
+    assert capsys.readouterr().err == "step     1 of 100  loss 0.5000\n"

@@ -299,7 +299,11 @@ def evaluate(
         from ushape.model import load
 
         loaded = load(model, device=device)
-        show_scores(out, loaded.evaluate(open_data(data, out, loaded.task, loaded.classes), symmetries=rotations), csv)
+        dataset = open_data(data, out, loaded.task, loaded.classes)
+        warning = loaded.has_seen(dataset)
+        if warning:
+            out.say(f"warning: {warning}")
+        show_scores(out, loaded.evaluate(dataset, symmetries=rotations), csv, warning)
 
 
 @app.command()

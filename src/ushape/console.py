@@ -127,8 +127,11 @@ def image_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def show_scores(out: Output, found: Evaluation, csv: Path | None) -> None:
-    """Print scores of all images and of each, and write each one's to a file; status 1 where some images failed."""
+def show_scores(out: Output, found: Evaluation, csv: Path | None, warning: str = "") -> None:
+    """Print scores of all images and of each, and write each one's to a file; status 1 where some images failed.
+
+    warning  what has to be known about the scores
+    """
     from ushape import files
 
     for problem in found.problems:
@@ -137,7 +140,8 @@ def show_scores(out: Output, found: Evaluation, csv: Path | None) -> None:
         files.write_rows(csv, found)
     note = "in brackets: the middle 95 % when the images are drawn anew (bootstrap)" if found.intervals else ""
     parts = [image_table(found.rows), score_table(found.scores, found.intervals), note]
-    out.result(files.evaluation_to_dict(found), "\n\n".join(filter(None, parts)))
+    values = files.evaluation_to_dict(found) | ({"warning": warning} if warning else {})
+    out.result(values, "\n\n".join(filter(None, parts)))
     if found.problems:
         raise typer.Exit(1)
 

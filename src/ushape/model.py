@@ -194,6 +194,15 @@ class Model:
         geometry = self.network.geometry
         return self.tile_size or max(WORKING_TILE[self.preparation.dims] * geometry.scale, geometry.smallest_tile)
 
+    def has_seen(self, dataset: Dataset) -> str:
+        """A sentence where these are the data that the model was trained on; empty otherwise."""
+        if dataset.fingerprint != self.facts.get("data fingerprint"):
+            return ""
+        return (
+            f"{dataset.name}: the model was trained on these images, or they helped to choose it, so the scores say "
+            "how well it remembers; score images that it has not seen"
+        )
+
     def evaluate(
         self, dataset: Dataset, *, symmetries: int = 1, on_image: Callable[[Sample, Prediction], None] | None = None
     ) -> Evaluation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 
@@ -18,6 +19,11 @@ LINE_SECONDS = 10.0
 def readable_seconds(seconds: float) -> str:
     """Seconds as m:ss."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def time_left(seconds: float) -> str:
+    """Words for the end of a line; none before a step has been timed."""
+    return "" if math.isnan(seconds) else f"  {readable_seconds(seconds)} left"
 
 
 class LineListener(Listener):
@@ -37,8 +43,7 @@ class LineListener(Listener):
         if time.perf_counter() - self.last < LINE_SECONDS and step < stop:
             return
         self.last = time.perf_counter()
-        left = readable_seconds(seconds_left)
-        self.words(f"step {step:>5} of {stop}  loss {loss:.4f}{self.validation}  {left} left")
+        self.words(f"step {step:>5} of {stop}  loss {loss:.4f}{self.validation}{time_left(seconds_left)}")
 
 
 class BarListener(Listener):
@@ -65,7 +70,7 @@ class BarListener(Listener):
             self.bar.start()
         if validation is not None:
             self.validation = f"  validation {validation:.3f}"
-        numbers = f"loss {loss:.4f}{self.validation}  {readable_seconds(seconds_left)} left"
+        numbers = f"loss {loss:.4f}{self.validation}{time_left(seconds_left)}"
         self.bar.update(self.task, completed=step, total=stop, numbers=numbers)
 
     def close(self) -> None:

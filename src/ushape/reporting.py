@@ -79,6 +79,13 @@ def sizes_of(planned: Planned, labels: Labels) -> Sizes:
     return sizes
 
 
+def decision_of(run: Session) -> dict[str, str]:
+    """How maps become labels; nothing is decided about classes of whole images."""
+    if run.task == "classification":
+        return {}
+    return {"decision": ", ".join(f"{name} {value}" for name, value in run.decision.to_dict().items())}
+
+
 def facts_of(run: Session) -> dict[str, str]:
     """What the report tells of time, machine and versions."""
     seconds, each = run.pace.clock.seconds(), run.pace.step_seconds
@@ -92,7 +99,7 @@ def facts_of(run: Session) -> dict[str, str]:
         "device": describe_device(run.device),
         "network": network,
         "data": f"{len(run.planned.training)} images to train on, {len(run.planned.validation)} held out",
-        "decision": ", ".join(f"{name} {value}" for name, value in run.decision.to_dict().items()),
+        **decision_of(run),
         "seed": str(run.seed),
         "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
     }

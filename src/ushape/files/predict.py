@@ -58,7 +58,8 @@ def predict_pages(model: Model, item: Input, results: Results, symmetries: int, 
             prediction = model.predict(image, axes="CZYX" if image.ndim == 4 else "CYX", symmetries=symmetries)
             results.write_page(item, page, image, prediction)
             labels = with_page(labels, item, index, prediction.labels) if item.is_stack else prediction.labels
-            say(describe(item.page_name(page), prediction, model))
+            name = str(item.path) if model.task == "classification" else item.page_name(page)
+            say(describe(name, prediction, model))
     if labels is not None:
         if reasons.pages and "labels" in results.products:
             reasons.consequence = " (such pages are 0 in the labels)"

@@ -169,14 +169,18 @@ class Results:
         """Whether earlier work, that is to be continued, did all of the image."""
         if not self.resume:
             return False
-        if self.table is not None and item.name not in self.table.complete:
+        if self.table is not None and self.row_name(item) not in self.table.complete:
             return False
         return all(path.is_file() for path in self.paths(item))
+
+    def row_name(self, item: Input) -> str:
+        """What the image is called in the table: by its path where it gives no file of its own name."""
+        return str(item.path) if self.classifies else item.name
 
     def begin(self, item: Input) -> None:
         """Drop what an interrupted prediction left of the image in the table."""
         if self.table is not None:
-            self.table.forget(item.name)
+            self.table.forget(self.row_name(item))
 
     def add_rows(self, item: Input, page: int | None, image: NDArray[Any], prediction: Prediction) -> None:
         """Add what is said of an image or page to the table."""
@@ -189,7 +193,7 @@ class Results:
             columns = measure_objects(prediction.instances, image, item.spacing)
         else:
             columns = measure_pieces(prediction.labels, self.model.classes, image, item.spacing)
-        self.table.add(item.name, columns, page if item.is_stack else None)
+        self.table.add(self.row_name(item), columns, page if item.is_stack else None)
 
     def write_page(self, item: Input, page: int | None, image: NDArray[Any], prediction: Prediction) -> None:
         """Write all that was asked for of an image or page but the labels."""

@@ -10,7 +10,8 @@ scored beside them. Where one side alone holds two values, these number nothing,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,21 @@ from numpy.typing import NDArray
 
 from ushape.data.headers import stem_of
 from ushape.data.images import read_layout, read_mask
+from ushape.data.masks import recognise_masks
 from ushape.data.naming import MASK_WORDS, images_in, without_word
-from ushape.errors import DataError
+from ushape.data.values import read_facts
+from ushape.errors import DataError, UshapeError
 from ushape.files.pages import Pages
 from ushape.files.sentences import Reasons
 from ushape.files.table import write_table
 from ushape.tally import Evaluation, Tally, pieces
 
 __all__ = ["evaluation_to_dict", "score_files", "write_rows"]
+
+MASKS_LOOKED_AT = 20
+"""Masks that are asked whether they look like classes, at most."""
+FEWEST_TO_TELL = 3
+"""Fewer masks than this tell too little."""
 
 Labels = NDArray[np.int32]
 
@@ -277,6 +285,18 @@ class Comparison:
         return first, second
 
 
+def look_like_classes(paths: Sequence[Path]) -> bool:
+    """Whether masks would be read as more than two classes if they were trained on; a few of them are looked at."""
+    facts = []
+    for path in paths[:MASKS_LOOKED_AT]:
+        with suppress(UshapeError):
+            facts.append(read_facts(path))
+    with suppress(UshapeError):
+        rule = recognise_masks(facts, "masks") if len(facts) >= FEWEST_TO_TELL else None
+        return rule is not None and rule.task == "semantic" and len(rule.classes) > 2
+    return False
+
+
 def score_files(
     reference: Path, estimate: Path, *, classes: bool = False, say: Callable[[str], None] = lambda _: None
 ) -> Evaluation:
@@ -296,6 +316,11 @@ def score_files(
         raise DataError(f"{estimate}: expected masks that can be scored, found none ({problems[0]})")
     for finding in comparison.findings():
         say(finding)
+    if not classes and not comparison.two_valued and look_like_classes([first for _, first, _ in files]):
+        say(
+            "warning: the reference looks like classes of pixels, the same few values in each mask and each in pieces, "
+            "and is scored as objects; add --classes if it holds classes"
+        )
     tally = comparison.tally()
     for masks in comparison.masks():
         tally.add(*masks, complete=True)

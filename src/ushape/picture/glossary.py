@@ -48,6 +48,7 @@ MEANINGS: tuple[tuple[str, str], ...] = (
     (r"mean F1", "the balance (harmonic mean) of precision and recall of each class, mean of classes"),
     (r"precision (.+)", "of what the network calls {0}, the share that is {0}"),
     (r"recall (.+)", "of what is {0}, the share that the network calls {0}"),
+    (r"expected calibration error", "by how much the stated certainty is off on average: lower is better"),
     (r"n_reference", "objects in the reference"),
     (r"n_estimate", "objects that the network claims"),
     (r"n_images", "images that were scored"),

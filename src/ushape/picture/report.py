@@ -248,7 +248,8 @@ def _classes(report: Report) -> str:
     note = "Large: all images together. Small: mean ± standard deviation over the images, and the lowest one."
     note = note if len(report.confusions) > 1 else ""
     drawn = class_colours(report.classes, report.colours)
-    content = class_table(report.confusions, report.classes, drawn) + paragraph(note)
+    of_images = bool(report.rows) and CLASSIFIED in report.rows[0]
+    content = class_table(report.confusions, report.classes, drawn, areas=not of_images) + paragraph(note)
     if len(report.classes) >= FEWEST_CONFUSED:
         content += (
             "<h3>Which class was taken for which</h3>\n"
@@ -293,16 +294,17 @@ def _calibration(report: Report) -> str:
         return ""
     error = counted.expected_calibration_error
     what = "are foreground" if counted.foreground else "have that class"
+    things = "images" if report.rows and CLASSIFIED in report.rows[0] else "pixels"
     said = (
         f"Expected calibration error {error:.3f}: stated probabilities are off by {100 * error:.1f} percentage points "
         "on average. "
-        f"On the dashed line, of the pixels given a probability of 0.8, 80 % {what}; "
+        f"On the dashed line, of the {things} given a probability of 0.8, 80 % {what}; "
         + (
             "dots above it mean that there is more foreground than stated, dots below it less."
             if counted.foreground
             else "dots below it mean that the network is surer than it is right."
         )
-        + " Larger dots stand for more pixels."
+        + f" Larger dots stand for more {things}."
     )
     return f'<div class="drawings">{_drawing(reliability_svg(counted), "")}<div>{paragraph(said)}</div></div>'
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ushape.data.dataset import Dataset
-from ushape.data.images import read_image, write_image
+from ushape.data.images import read_image, read_layout, write_image
 from ushape.errors import DataError, RecipeError
 from ushape.model import load
 from ushape.network.classifier import Classifier
@@ -73,9 +73,12 @@ def inside_plate(what: str, model: str, image: Path, at: tuple[int, ...] | None 
     what  one of LOOKS
     at    the pixel (row, column) for `receptive` and `saliency`; None: one near the middle
     """
-    pixels = read_image(image)
+    loaded = load(model)
+    # Of a stack the first page; of a volume, for a model of volumes, all of it.
+    page = 0 if loaded.preparation.dims == 2 and read_layout(image).n_pages > 1 else None
+    pixels = read_image(image, page=page)
     options: dict[str, Any] = {"place": at} if what in ("receptive", "saliency") else {}
-    return LOOKS[what](load(model), pixels, axes="CZYX" if pixels.ndim == 4 else "CYX", **options)
+    return LOOKS[what](loaded, pixels, axes="CZYX" if pixels.ndim == 4 else "CYX", **options)
 
 
 def borders_plate(dataset: Dataset) -> Plate:

@@ -66,13 +66,16 @@ def image_table(rows: Sequence[Mapping[str, Any]], order_by: str = "") -> str:
     return table(head, lines, spread) + paragraph(note)
 
 
-def class_table(confusions: Sequence[Matrix], classes: Sequence[str], colours: Sequence[Colour]) -> str:
+def class_table(
+    confusions: Sequence[Matrix], classes: Sequence[str], colours: Sequence[Colour], *, areas: bool = True
+) -> str:
     """For each class its Dice, IoU, precision and recall: of all images together, and how they differ between images.
 
     Args:
         confusions: one matrix (n_classes, n_classes) per image, as of `scoring.pixels.confusion_matrix`; of a single
             one, that of all images together, no differences between images are shown.
         classes, colours: by class index.
+        areas: whether pixels were classified, and not whole images, which do not overlap.
     """
     if not confusions:
         return ""
@@ -82,15 +85,17 @@ def class_table(confusions: Sequence[Matrix], classes: Sequence[str], colours: S
         "precision": lambda matrix: _shares(np.diagonal(matrix), matrix.sum(axis=0)),
         "recall": lambda matrix: _shares(np.diagonal(matrix), matrix.sum(axis=1)),
     }
+    if not areas:
+        measures = {name: measure for name, measure in measures.items() if name not in ("Dice", "IoU")}
     total = np.sum(confusions, axis=0)
     pooled = {name: measure(total) for name, measure in measures.items()}
     single = {name: np.array([measure(matrix) for matrix in confusions]) for name, measure in measures.items()}
-    several = len(confusions) > 1
+    several = areas and len(confusions) > 1
     lines = []
     for index, (name, colour) in enumerate(zip(classes, colours, strict=True)):
-        dice = [float(value) for value in single["Dice"][:, index] if not math.isnan(value)]
         cells = [_spread_cell(pooled[key][index], single[key][:, index]) for key in measures]
         if several:
+            dice = [float(value) for value in single["Dice"][:, index] if not math.isnan(value)]
             cells = [strip_svg(dice) if dice else "", *cells, str(len(dice))]
         lines.append((swatch(colour, name), cells))
     return table(["class", "Dice of each image", *measures, "images"] if several else ["class", *measures], lines)

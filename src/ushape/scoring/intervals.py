@@ -72,12 +72,15 @@ def drawn(n_items: int, n_resamples: int, seed: int) -> Iterator[NDArray[np.int6
 
 
 def middle(values: Values, level: float) -> Interval | None:
-    """The middle `level` of the values that are defined (not nan); None where too many are not."""
+    """The middle `level` of the values that are defined (not nan); None where too many are not, or all are equal.
+
+    Where every draw gives the same, as when all answers are right, the draws do not know how uncertain the score is.
+    """
     defined = values[~np.isnan(values)]
     if len(defined) < level * len(values):
         return None
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return None if low == high else (float(low), float(high))
 
 
 def check(n_resamples: int, level: float) -> None:

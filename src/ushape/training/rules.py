@@ -89,7 +89,7 @@ def choose_width(speed: Speed | None, seconds: float | None, pixels: int) -> tup
             break
     return channels, (
         f"{channels} channels: at about {speed.step_seconds(channels, pixels):.2f} s a step on this machine the budget "
-        f"holds about {steps} steps, and a wider network would see fewer than {STEPS_WANTED}"
+        f"holds about {steps} steps, and a wider network would see fewer than {STEPS_WANTED} steps"
         if channels != WIDTHS[0]
         else f"{channels} channels, the paper's width: the budget holds about {steps} steps of it"
     )

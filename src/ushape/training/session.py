@@ -388,7 +388,8 @@ class Session:
             row["validation"] = round(validation, 5)
         self.history.append(row)
         stop = self.state.plans[-1].stop
-        self.listener.progress(step, stop, loss, validation, (stop - step) * (each or 0.0) + self.ending_seconds())
+        left = math.nan if each is None else (stop - step) * each + self.ending_seconds()
+        self.listener.progress(step, stop, loss, validation, left)
 
     def finish(self) -> tuple[Model, Evaluation, dict[str, NDArray[np.int32]]]:
         """(model, scores, labels by name): the best weights, thresholds tuned on validation images, scores there."""

@@ -6,6 +6,7 @@ is taken; the first layer is refitted where the number of channels differs; the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -88,4 +89,5 @@ def take_weights(network: nn.Module, source: nn.Module, *, same_answers: bool) -
     n_fresh, n_all = (sum(target[name].numel() for name in part) for part in (fresh, list(target)))
     told = f"; new are {', '.join(fresh[:MOST_TOLD])}" if fresh else ""
     told += f" and {len(fresh) - MOST_TOLD} more" if len(fresh) > MOST_TOLD else ""
-    return f"started from another model's weights ({1 - n_fresh / n_all:.1%} of them{told})"
+    share = math.floor(1000 * (1 - n_fresh / n_all)) / 10
+    return f"started from another model's weights ({share:g} % of them{told})"
