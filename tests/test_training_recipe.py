@@ -119,3 +119,9 @@ def test_settings_that_contradict_each_other_or_the_data_are_refused():
         RecipeError, match=r"^expected encoding.n_classes to be 2 as in the data, found 7; leave it out$"
     ):
         make_plan(data, settings=["encoding.n_classes=7"])
+
+
+@pytest.mark.parametrize(("size", "batch"), [((256, 256), 2), ((64, 64), 32), ((35, 50, 35), 2), ((16, 16, 16), 31)])
+def test_small_steps_of_two_patches_at_least(size, batch):
+    summary = DataSummary("d", "semantic", ("a", "b"), 10, 1, (size,) * 10)
+    assert plan_recipe(summary).batch == batch

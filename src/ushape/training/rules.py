@@ -57,6 +57,9 @@ TRAINING_SHARE = 0.85
 """Share of the budget that is left for the steps themselves, for the choice of the width."""
 WORKING_PATCH = {2: 256, 3: 64}
 """Side of a patch on the working grid, by number of axes."""
+STEP_PIXELS = {2: 2 * 256**2, 3: 2 * 40**3}
+"""Pixels in a step, about, by number of axes: more, smaller steps learn more in the same time (docs/results.md), and two
+patches are enough for the statistics of batch normalisation."""
 LARGE_DIAMETER = 60
 """Pixels across from which objects are told by their rim: large cells are irregular, so that depth has several summits
 in one object, and a rim of some pixels takes little of them. Small ones would be all rim."""
@@ -180,11 +183,8 @@ def plan_recipe(summary: DataSummary, *, seconds: float | None = None, speed: Sp
     geometry = Geometry(depth, "same", scale)
     largest = WORKING_PATCH[summary.dims] * scale
     patch = tuple(min(largest, geometry.legal_at_least(n)) for n in summary.median_size)
-    # As many pixels in a step as two full patches hold, whatever the patch: more, smaller steps learn more in the same
-    # time (docs/results.md), and two are enough for the statistics of batch normalisation.
-    pixels_wanted = 2 * WORKING_PATCH[summary.dims] ** summary.dims
     working_pixels = math.prod(patch) // scale**summary.dims
-    batch = max(2, min(32, pixels_wanted // working_pixels))
+    batch = max(2, min(32, STEP_PIXELS[summary.dims] // working_pixels))
     reasons.append(
         f"batches of {batch} patches of {' x '.join(map(str, patch))} px: enough for the whole context of a pixel; "
         "small batches, because many small steps learn more than few large ones in the same time"
