@@ -58,8 +58,8 @@ TRAINING_SHARE = 0.85
 WORKING_PATCH = {2: 256, 3: 64}
 """Side of a patch on the working grid, by number of axes."""
 STEP_PIXELS = {2: 2 * 256**2, 3: 2 * 40**3}
-"""Pixels in a step, about, by number of axes: more, smaller steps learn more in the same time (docs/results.md), and two
-patches are enough for the statistics of batch normalisation."""
+"""Pixels in a step, about, by number of axes: more, smaller steps learn more in the same time (docs/results.md), and
+two patches are enough for the statistics of batch normalisation."""
 LARGE_DIAMETER = 60
 """Pixels across from which objects are told by their rim: large cells are irregular, so that depth has several summits
 in one object, and a rim of some pixels takes little of them. Small ones would be all rim."""
