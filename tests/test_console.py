@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from conftest import disc_image
@@ -74,8 +75,15 @@ def test_check_tells_what_it_found_and_leaves_with_1_for_an_error(tmp_path):
     Image.fromarray(np.zeros((5, 5), np.uint8)).save(data / "masks" / "cell0.tif")
     status, out, _ = ushape("check", data, "--json")
     found = json.loads(out)
-    assert (status, found["error"]) == (1, 1) or found["warning"] >= 1
-    assert any("cell0" in finding["where"] for finding in found["findings"])
+    odd = [finding for finding in found["findings"] if finding["severity"] != "note"]
+    assert (status, found["error"], found["warning"]) == (0, 0, 1)
+    assert odd[0]["where"].endswith("cell0.tif")
+    assert odd[0]["sentence"] == "expected a mask of the image's size (64, 64), found (5, 5)"
+    for path in (data / "masks").iterdir():
+        tifffile.imwrite(path, np.zeros((64, 64), np.uint16))
+    status, out, _ = ushape("check", data)
+    assert status == 1
+    assert "1 error, " in out.splitlines()[-1]
 
 
 def test_check_drafts_a_description_once_that_reads_the_same(tmp_path):
