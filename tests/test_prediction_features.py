@@ -129,7 +129,7 @@ def test_one_level_alone():
     np.testing.assert_array_equal(features(network, image, 3, "down"), by_name["bottom"])
 
 
-@pytest.mark.parametrize("head", ["decoder", "bottom"])
+@pytest.mark.parametrize("head", ["decoder", "bottom", "levels"])
 def test_a_classifier_is_seen_by_hooks(head):
     torch.manual_seed(0)
     network = Classifier(1, 3, 4, 3, head=head).eval()
@@ -145,7 +145,7 @@ def test_a_classifier_is_seen_by_hooks(head):
         hook.remove()
     hooked = {"down 0": "down.0", "down 1": "down.1", "bottom": "bottom", "up 1": "up.0", "up 0": "up.1"}
     maps = feature_maps(network, image)
-    assert [m.name for m in maps] == list(hooked)[: 5 if head == "decoder" else 3]
+    assert [m.name for m in maps] == list(hooked)[: 3 if head == "bottom" else 5]
     for m in maps:
         # 28 rows fit; of the 27 columns one is added, and cut off where a whole column of values stands for it.
         columns = -(-27 // 2**m.cells.level)

@@ -8,6 +8,8 @@ from ushape.errors import DataError, RecipeError
 from ushape.network.classifier import Classifier
 from ushape.network.unet import UNet
 from ushape.prediction.gradients import (
+    Question,
+    _asked,
     extent,
     given_class,
     gradient,
@@ -97,7 +99,7 @@ def test_a_segmenter_against_finite_differences(settings):
     assert np.abs(expected).max() > 1e-3
 
 
-@pytest.mark.parametrize("head", ["decoder", "bottom"])
+@pytest.mark.parametrize("head", ["decoder", "bottom", "levels"])
 def test_a_classifier_against_finite_differences(head):
     torch.manual_seed(0)
     network = Classifier(2, 3, 4, 3, head=head).eval()
@@ -161,7 +163,7 @@ def test_touching_a_pixel_outside_of_what_is_read_changes_nothing():
     assert any(value != before for value in changed)
 
 
-@pytest.mark.parametrize("head,width", [("decoder", 44), ("bottom", 32)])
+@pytest.mark.parametrize("head,width", [("decoder", 44), ("levels", 44), ("bottom", 32)])
 def test_what_a_classifiers_features_read(head, width):
     torch.manual_seed(0)
     network = Classifier(1, 3, 6, 3, head=head).eval()
@@ -173,6 +175,19 @@ def test_what_a_classifiers_features_read(head, width):
     for seen, start, stop in ((rows, top, bottom), (columns, left, right)):
         assert start <= seen.min() <= start + 4
         assert stop - 4 <= seen.max() + 1 <= stop
+
+
+@pytest.mark.parametrize("head", ["decoder", "bottom", "levels"])
+def test_the_places_of_a_classifier_make_up_its_answer(head):
+    """The linear layer of a mean is the mean of the linear layer."""
+    torch.manual_seed(0)
+    network, image = Classifier(1, 3, 6, 3, scale=2, head=head).eval(), image_of(16, 24)
+    with torch.no_grad():
+        whole = network(torch.from_numpy(image)[None])[0]
+        pixels = torch.from_numpy(image)[None]
+        everywhere = Question(0, np.ones((16, 24), bool))
+        places = _asked(network, pixels, everywhere, (0, 0))
+    torch.testing.assert_close(places.mean(dim=2)[0], whole)
 
 
 def test_the_class_that_is_given():

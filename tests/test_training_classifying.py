@@ -1,5 +1,6 @@
 """Rules for classes of whole images, their hold-out, and a whole small run."""
 
+import math
 import os
 import signal
 from dataclasses import replace
@@ -15,9 +16,17 @@ from ushape.errors import DataError, RecipeError
 from ushape.model import Preparation
 from ushape.preparation import shrunk
 from ushape.run import train_run
-from ushape.training.classifying import mirrored_alike, split_labels, to_label_tensors, working_size
+from ushape.training.classifying import (
+    augmentation_for,
+    mirrored_alike,
+    pixels_per_image,
+    split_labels,
+    strength_for,
+    to_label_tensors,
+    working_size,
+)
 from ushape.training.examples import Example, read_examples
-from ushape.training.planning import make_plan
+from ushape.training.planning import make_plan, measure_label_speed
 from ushape.training.rules import Speed, plan_recipe
 from ushape.training.session import Listener
 
@@ -37,11 +46,16 @@ def striped(n: int, first: int = 0) -> Dataset:
     return Dataset("stripes", samples, "classification", ("upright", "across"))
 
 
-def test_sizes_are_the_median_at_most_128_and_legal():
+def test_sizes_are_the_median_and_at_most_128():
     assert working_size([(28, 28)] * 3) == (28, 28)
     assert working_size([(8, 8)]) == (8, 8)
     assert working_size([(500, 1000), (250, 500), (300, 600)]) == (64, 128)
-    assert working_size([(30, 30)]) == (32, 32)
+
+
+def test_the_working_grid_is_halved_for_images_of_24_pixels_and_padded_for_the_poolings():
+    assert pixels_per_image([(8, 9)]) == 8 * 10
+    assert pixels_per_image([(28, 28)]) == 16 * 16
+    assert pixels_per_image([(64, 64)]) == 32 * 32
 
 
 def arrows(side: str, index: int) -> np.ndarray:
@@ -104,7 +118,7 @@ def test_tensors_hold_prepared_images_and_their_classes():
 def test_the_plan_tells_its_rules():
     planned = make_plan(striped(80))
     recipe = planned.recipe
-    assert (recipe.network.head, recipe.encoding.kind, recipe.patch) == ("decoder", "label", (12, 12))
+    assert (recipe.network.head, recipe.encoding.kind, recipe.patch) == ("levels", "label", (12, 12))
     assert recipe.augmentation.mirror
     assert any("mirrored left and right too: mirrored ones are recognised" in reason for reason in recipe.reasons)
     assert len(planned.validation) == 16
@@ -120,6 +134,34 @@ def test_the_width_follows_the_time():
     widths = [plan_recipe(summary, seconds=s, speed=Speed(1e-9)).network.channels for s in (1, 5, 100)]
     assert widths == sorted(widths)
     assert (widths[0], widths[-1]) == (16, 64)
+
+
+def test_images_vary_the_more_the_oftener_they_are_seen():
+    assert [strength_for(rounds) for rounds in (0.3, 6, 10, 19, 500, math.inf)] == [0.25, 0.25, 0.5, 1, 1, 1]
+    full, told = augmentation_for((28, 28), 1.0, 1.0)
+    assert (full.rotation, full.zoom, full.shift, full.elastic, full.contrast) == (12, 1.15, 1.96, 0.84, 1.25)
+    assert "gently" not in told
+    half, told = augmentation_for((28, 28), 1.0, 0.5)
+    assert (half.rotation, half.shift, half.elastic, half.noise) == (6, 0.98, 0.42, 0.025)
+    assert half.zoom**2 == pytest.approx(full.zoom, abs=2e-3)
+    assert "gently, because each is seen a few times only" in told
+
+
+def test_little_time_means_gentle_variation():
+    summary = replace(make_plan(striped(40)).summary, n_images=1000)
+    rotations = [plan_recipe(summary, seconds=s, speed=Speed(1e-6)).augmentation.rotation for s in (1, 1e5)]
+    assert rotations == [3, 12]
+    assert plan_recipe(summary).augmentation.rotation == 12
+
+
+def test_the_speed_is_that_of_the_classifiers_own_step(monkeypatch):
+    summary = make_plan(striped(40)).summary
+    monkeypatch.setattr("ushape.training.planning.time_a_step", lambda *_: 6.0)
+    speed = measure_label_speed(torch.device("cpu"), summary)
+    recipe = plan_recipe(summary)
+    assert speed.step_seconds(recipe.network.channels, recipe.batch * 12 * 12) == pytest.approx(6.0)
+    monkeypatch.undo()
+    assert 0 < measure_label_speed(torch.device("cpu"), summary).seconds_per_work < 1
 
 
 def test_one_class_is_nothing_to_tell_apart():

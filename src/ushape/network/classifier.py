@@ -2,8 +2,9 @@
 
     features (B, C, *size) -> global average pooling (B, C) -> linear -> logits (B, K)
 
-The features are those of the decoder's last level, which a segmentation reads its pixels from, or those of the bottom,
-which have seen most of the image. The body is `UNet` itself, so weights go from a segmenter to a classifier and back.
+The features are those of the decoder's last level, which a segmentation reads its pixels from, those of the bottom,
+which have seen most of the image, or those of every level from the bottom up, side by side. The body is `UNet` itself,
+so weights go from a segmenter to a classifier and back.
 
 Conventions: images are (B, C, H, W) or (B, C, D, H, W), of any size: what the poolings cannot halve is padded with
 zeros at the far end, as in a padded U-Net. Convolutions are always padded here: there is no border to be exact about.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, cast, get_args
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,16 +24,16 @@ from ushape.network.unet import Norm, UNet
 
 __all__ = ["Classifier", "Head", "depth_for"]
 
-Head = Literal["decoder", "bottom"]
+Head = Literal["decoder", "bottom", "levels"]
 
-SMALLEST_BOTTOM = 7
-"""Pixels along a side that the bottom should still have: 28 px at depth 3."""
+SMALLEST_BOTTOM = 3.5
+"""Pixels along a side that the bottom should still have: 28 px at depth 3 and scale 2."""
 MOST_LEVELS = 5
 
 
-def depth_for(size: tuple[int, ...]) -> int:
-    """How many levels suit images of this size: as many as leave the bottom 7 px a side; 2 to 5."""
-    halvings = math.floor(math.log2(max(1, min(size) / SMALLEST_BOTTOM)))
+def depth_for(size: tuple[int, ...], scale: int = 1) -> int:
+    """How many levels suit images of this size: as many as leave the bottom 3.5 px a side; 2 to 5."""
+    halvings = math.floor(math.log2(max(1, min(size) / scale / SMALLEST_BOTTOM)))
     return min(MOST_LEVELS, max(2, 1 + halvings))
 
 
@@ -45,7 +47,9 @@ class Classifier(nn.Module):
     norm         between convolution and ReLU
     dropout      rate after the last two blocks of the contracting path, and in front of the linear layer
     dims         2 for images, 3 for volumes
-    head         `decoder` reads the last level of the expansive path, `bottom` the bottom, without an expansive path
+    scale        working scale, as in `UNet`: blocks of scale^dims pixels are folded into channels first
+    head         `decoder` reads the last level of the expansive path, `bottom` the bottom, without an expansive path,
+                 `levels` the bottom and every level of the expansive path
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Classifier(nn.Module):
         norm: Norm = "batch",
         dropout: float = 0.0,
         dims: int = 2,
+        scale: int = 1,
         head: Head = "decoder",
     ) -> None:
         super().__init__()
@@ -70,15 +75,17 @@ class Classifier(nn.Module):
             "norm": norm,
             "dropout": dropout,
             "dims": dims,
+            "scale": scale,
             "head": head,
         }
-        self.unet = UNet(in_channels, n_classes, channels, depth, "same", norm, dropout, dims)
+        self.unet = UNet(in_channels, n_classes, channels, depth, "same", norm, dropout, dims, scale)
         # What answers for every pixel, and for the bottom the whole way up, would be weights without any use.
         self.unet.head = nn.Identity()
         if head == "bottom":
             self.unet.up = nn.ModuleList()
         self.dropout = nn.Dropout(dropout)
-        n_features = channels if head == "decoder" else channels * 2 ** (depth - 1)
+        widths = [channels * 2**level for level in reversed(range(depth))]
+        n_features = {"decoder": widths[-1], "bottom": widths[0], "levels": sum(widths)}[head]
         self.linear = nn.Linear(n_features, n_classes)
         nn.init.normal_(self.linear.weight, std=math.sqrt(1 / n_features))
         nn.init.zeros_(self.linear.bias)
@@ -97,8 +104,11 @@ class Classifier(nn.Module):
         missing = [self.geometry.legal_at_least(int(n)) - int(n) for n in size]
         if any(missing):
             images = F.pad(images, [side for extra in reversed(missing) for side in (0, extra)])
-        maps = self.unet.contract(images)[1] if self.head == "bottom" else self.unet.features(images)[-1]
-        return maps.mean(dim=tuple(range(2, maps.ndim)))
+        if self.head == "bottom":
+            levels = [self.unet.contract(images)[1]]
+        else:
+            levels = self.unet.features(images)[0 if self.head == "levels" else -1 :]
+        return torch.cat([maps.mean(dim=tuple(range(2, maps.ndim))) for maps in levels], dim=1)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, in_channels, *size) -> logits (B, n_classes)."""

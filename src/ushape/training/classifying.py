@@ -23,10 +23,13 @@ from ushape.training.augment import Augmentation
 from ushape.training.examples import DataSummary, Example
 from ushape.training.recipe import NetworkSettings, OptimiserSettings, Recipe
 
-__all__ = ["mirrored_alike", "plan_classifier", "split_labels", "to_label_tensors", "working_size"]
+__all__ = ["mirrored_alike", "pixels_per_image", "plan_classifier", "split_labels", "to_label_tensors", "working_size"]
 
 LARGEST_SIDE = 128
 """Pixels of the longer side that images are brought down to: enough to tell what is on a picture."""
+FOLDED_SIDE = 24
+"""Pixels of the shorter side from which blocks of 2 x 2 pixels are folded into channels: a network of twice the
+channels then costs less, and learns more in the same time (docs/results.md)."""
 MIRROR_IMAGES, MIRROR_SIDE = 1000, 12
 """How many images are asked whether mirroring keeps their class, and how small they are for that."""
 FEWEST_ASKED, CLEARLY_ABOVE = 50, 0.2
@@ -39,16 +42,31 @@ BATCHES_PER_ROUND = 20
 """A round through the data takes at least so many steps; few images make small batches."""
 LARGEST_BATCH, SMALLEST_BATCH = 128, 16
 ROTATION, ZOOM, SHIFT, ELASTIC = 12.0, 1.15, 0.07, 0.03
-"""Degrees, factor, and shares of the image's side."""
+"""Degrees, factor, and shares of the image's side, at full strength."""
+BRIGHTNESS, CONTRAST, NOISE = 0.1, 1.25, 0.05
+"""Standard deviations of the image, a factor, and standard deviations of the image, at full strength."""
+ROUNDS_FOR_ALL = 20
+"""Rounds through the data from which images vary at full strength; a network that sees each image a few times only
+learns more from images nearer to the real ones (docs/results.md)."""
 
 
 def working_size(sizes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    """The size all images are brought to: the median one, at most LARGEST_SIDE, and legal for its depth."""
+    """The size all images are brought to: the median one, at most LARGEST_SIDE."""
     median = [sorted(sides)[len(sides) // 2] for sides in zip(*sizes, strict=True)]
     shrink = min(1.0, LARGEST_SIDE / max(median))
-    size = tuple(max(2, round(side * shrink)) for side in median)
-    geometry = Geometry(depth_for(size), "same", 1)
-    return tuple(geometry.legal_at_least(side) for side in size)
+    return tuple(max(2, round(side * shrink)) for side in median)
+
+
+def scale_for(size: tuple[int, ...]) -> int:
+    """The working scale for images of this size: 2 where no side is short."""
+    return 2 if min(size) >= FOLDED_SIDE else 1
+
+
+def pixels_per_image(sizes: Sequence[tuple[int, ...]]) -> int:
+    """Pixels of one image on the working grid, padding included."""
+    size = working_size(sizes)
+    geometry = Geometry(depth_for(size, scale_for(size)), "same", scale_for(size))
+    return math.prod(geometry.legal_at_least(side) // geometry.scale for side in size)
 
 
 def thumbnail(image: NDArray[np.floating], side: int) -> NDArray[np.float32]:
@@ -114,8 +132,13 @@ def to_label_tensors(
     return torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device)
 
 
-def augmentation_for(size: tuple[int, ...], alike: float | None) -> tuple[Augmentation, str]:
-    """(augmentation, sentence) for images of this size."""
+def strength_for(rounds: float) -> float:
+    """How much images vary when each is seen so often, as a share of full strength, in quarters."""
+    return min(4, max(1, round(4 * min(1.0, rounds / ROUNDS_FOR_ALL)))) / 4
+
+
+def augmentation_for(size: tuple[int, ...], alike: float | None, strength: float) -> tuple[Augmentation, str]:
+    """(augmentation, sentence) for images of this size; `strength` is a share of the full one."""
     side, mirror = min(size), alike is not None and alike >= MIRROR_SHARE
     told = (
         "not mirrored: nothing tells whether that keeps the class (--set augmentation.mirror=true if it does)"
@@ -125,42 +148,52 @@ def augmentation_for(size: tuple[int, ...], alike: float | None) -> tuple[Augmen
     )
     augmentation = Augmentation(
         mirror=mirror,
-        rotation=ROTATION,
-        zoom=ZOOM,
-        shift=round(SHIFT * side, 2),
-        elastic=round(ELASTIC * side, 2),
+        rotation=ROTATION * strength,
+        zoom=round(ZOOM**strength, 3),
+        shift=round(SHIFT * side * strength, 2),
+        elastic=round(ELASTIC * side * strength, 2),
+        brightness=round(BRIGHTNESS * strength, 3),
+        contrast=round(CONTRAST**strength, 3),
         gamma=1.0,
-        noise=0.05,
+        noise=round(NOISE * strength, 3),
     )
     return augmentation, (
-        f"images are turned by up to {ROTATION:.0f} degrees, zoomed, shifted by up to {augmentation.shift:.1f} px and "
-        f"bent, and {told}"
+        f"images are turned by up to {augmentation.rotation:.0f} degrees, zoomed, shifted by up to "
+        f"{augmentation.shift:.1f} px and bent"
+        + ("" if strength == 1 else ", gently, because each is seen a few times only")
+        + f"; they are {told}"
     )
 
 
-def plan_classifier(summary: DataSummary, channels: int, reason: str) -> Recipe:
-    """The `auto` recipe for classes of whole images; `channels` was chosen for the time, for the `reason`."""
+def plan_classifier(summary: DataSummary, channels: int, rounds: float, reason: str) -> Recipe:
+    """The `auto` recipe for classes of whole images.
+
+    channels, reason  what was chosen for the time, and why
+    rounds            how often each image is seen then
+    """
     size = working_size(summary.sizes)
-    depth = depth_for(size)
+    scale = scale_for(size)
+    depth = depth_for(size, scale)
     n_classes = len(summary.classes)
     batch = 1 << max(0, math.floor(math.log2(max(1, summary.n_images / BATCHES_PER_ROUND))))
     batch = min(LARGEST_BATCH, max(SMALLEST_BATCH, batch))
-    augmentation, varied = augmentation_for(size, summary.mirrored_alike)
+    augmentation, varied = augmentation_for(size, summary.mirrored_alike, strength_for(rounds))
     told = " x ".join(map(str, size))
     return Recipe(
         name="auto",
-        network=NetworkSettings(channels=channels, depth=depth, padding="same", norm="batch", head="decoder"),
+        network=NetworkSettings(channels=channels, depth=depth, scale=scale, head="levels"),
         encoding=Encoding("label", n_classes=n_classes),
         patch=size,
         batch=batch,
-        optimiser=OptimiserSettings(learning_rate=2e-3, weight_decay=1e-2, decay=0.7, average=0.995),
+        optimiser=OptimiserSettings(learning_rate=6e-3, weight_decay=2e-2, decay=0.7, average=0.995),
         augmentation=augmentation,
         foreground=0.0,
         smoothing=0.05,
         reasons=(
-            f"each image has one of {n_classes} classes, so the U-Net's features are averaged over the image and one "
-            "linear layer tells the class",
-            f"images of {told} px and {depth} levels: the bottom keeps {min(size) >> (depth - 1)} px a side",
+            f"each image has one of {n_classes} classes, so the U-Net's features of every level are averaged over the "
+            "image and one linear layer tells the class",
+            f"images of {told} px, working scale {scale} and {depth} levels: the bottom sees them as "
+            f"{' x '.join(str(-(-side // (scale << (depth - 1)))) for side in size)}",
             varied,
             reason,
             f"batches of {batch} images, AdamW, and a moving average of weights",

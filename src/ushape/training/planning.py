@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,20 +18,22 @@ from ushape.data.doctor import Finding
 from ushape.errors import DataError, RecipeError
 from ushape.model import Model, Preparation
 from ushape.network.hardware import best_dtype, choose_device
-from ushape.network.unet import UNet
 from ushape.training.audit import audit
 from ushape.training.augment import Augmentation
-from ushape.training.batches import Batches, TrainingImage
-from ushape.training.classifying import mirrored_alike
+from ushape.training.batches import Batch, Batches, TrainingImage
+from ushape.training.classifying import mirrored_alike, pixels_per_image
 from ushape.training.examples import DataSummary, Example, read_examples, summarise, what_to_add
 from ushape.training.holdout import hold_out
+from ushape.training.label_batches import LabelBatches
 from ushape.training.loop import new_state, train_steps
 from ushape.training.recipe import Recipe, read_recipe, with_settings
 from ushape.training.rules import TRAINING_SHARE, Speed, paper_recipe, plan_recipe, work
 from ushape.training.schedule import Plan
 from ushape.training.transfer import like_network_of
 
-__all__ = ["Planned", "make_plan", "measure_speed"]
+__all__ = ["Planned", "make_plan", "measure_label_speed", "measure_speed"]
+
+STEPS_TIMED = 6
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Planned:
 
 
 def measure_speed(device: torch.device, dims: int) -> Speed:
-    """Time two small training steps; about a second."""
+    """Time some small training steps of a segmenter; one to two seconds."""
     channels, side = (32, 128) if dims == 2 else (16, 32)
     recipe = plan_recipe(DataSummary("", "semantic", ("a", "b"), 2, 1, ((side,) * dims,)))
     recipe = replace(recipe, network=replace(recipe.network, channels=channels), batch=4)
@@ -67,17 +69,37 @@ def measure_speed(device: torch.device, dims: int) -> Speed:
     planes = torch.from_numpy(rng.normal(size=(3, *space)).astype(np.float32)).to(device)
     planes[2] = 0
     image = TrainingImage(planes, 1, (), 1.0)
-    network = UNet(1, 2, channels, recipe.network.depth, "same", "batch", 0.0, dims)
-    state = new_state(network, recipe, device)
-    state.plans = [Plan(0, 3, 3)]
     batches = Batches([image], recipe.geometry, space, recipe.batch, Augmentation(), 0)
+    return Speed(time_a_step(recipe, 1, batches, device) / (recipe.batch * np.prod(space) * work(channels)))
+
+
+def measure_label_speed(device: torch.device, summary: DataSummary) -> Speed:
+    """Time some training steps of a classifier of such images; about a second."""
+    recipe = plan_recipe(summary)
+    n_classes = len(summary.classes)
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(recipe.batch, summary.channels, *recipe.patch)).astype(np.float32)
+    labels = torch.arange(recipe.batch, device=device) % n_classes
+    weights = torch.ones(n_classes, device=device)
+    tensors = torch.from_numpy(images).to(device)
+    batches = LabelBatches(tensors, labels, weights, recipe.batch, recipe.augmentation, 0)
+    pixels = recipe.batch * pixels_per_image(summary.sizes)
+    seconds = time_a_step(recipe, summary.channels, batches, device)
+    return Speed(seconds / (pixels * work(recipe.network.channels)))
+
+
+def time_a_step(recipe: Recipe, in_channels: int, batches: Callable[[int], Batch], device: torch.device) -> float:
+    """Seconds of the fastest of a few steps; the first ones of a process are slow."""
+    network = recipe.network.build(in_channels, recipe.encoding.n_channels, len(recipe.patch))
+    state = new_state(network, recipe, device)
+    state.plans = [Plan(0, STEPS_TIMED, STEPS_TIMED)]
     times = []
     begun = time.perf_counter()
     for record in train_steps(state, batches, recipe, 0, device, best_dtype(device)):
         record.loss.item()
         times.append(time.perf_counter() - begun)
         begun = time.perf_counter()
-    return Speed(min(times[1:]) / (recipe.batch * np.prod(space) * work(channels)))
+    return min(times)
 
 
 def choose_recipe(
@@ -92,7 +114,10 @@ def choose_recipe(
     if name == "paper":
         recipe = paper_recipe(summary)
     else:
-        speed = measure_speed(device, summary.dims) if seconds is not None else None
+        speed = None
+        if seconds is not None:
+            classifies = summary.task == "classification"
+            speed = measure_label_speed(device, summary) if classifies else measure_speed(device, summary.dims)
         recipe = plan_recipe(summary, seconds=seconds, speed=speed)
         if name != "auto":
             recipe = read_recipe(Path(name), replace(recipe, name=Path(name).stem))

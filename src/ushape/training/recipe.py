@@ -33,7 +33,8 @@ __all__ = [
 class NetworkSettings:
     """The network's numbers, as in `ushape.UNet`; channels of input and output follow from data and encoding.
 
-    head  `pixels` answers for every pixel; `decoder` and `bottom` for the whole image, as in `ushape.Classifier`
+    head  `pixels` answers for every pixel; `decoder`, `bottom` and `levels` for the whole image, as in
+          `ushape.Classifier`
     """
 
     channels: int = 32
@@ -42,18 +43,15 @@ class NetworkSettings:
     norm: Literal["none", "batch", "instance", "group"] = "batch"
     dropout: float = 0.0
     scale: int = 1
-    head: Literal["pixels", "decoder", "bottom"] = "pixels"
+    head: Literal["pixels", "decoder", "bottom", "levels"] = "pixels"
 
     def __post_init__(self) -> None:
-        if self.head not in ("pixels", "decoder", "bottom"):
+        if self.head not in ("pixels", "decoder", "bottom", "levels"):
             raise RecipeError(
-                f"expected network.head to be pixels, decoder or bottom, found {self.head!r}; choose one of them"
+                f"expected network.head to be pixels, decoder, bottom or levels, found {self.head!r}; choose one"
             )
-        if self.head != "pixels" and (self.padding, self.scale) != ("same", 1):
-            raise RecipeError(
-                "expected a classifier with padding same and scale 1, found "
-                f"{self.padding} and {self.scale}; leave them out"
-            )
+        if self.head != "pixels" and self.padding != "same":
+            raise RecipeError(f"expected a classifier with padding same, found {self.padding}; leave it out")
         # The channels of input and output and the dims follow from the data; any legal ones serve the check.
         check_settings(**self.for_unet(), in_channels=1, n_classes=1, dims=2)
 
@@ -65,9 +63,8 @@ class NetworkSettings:
         """The network, its weights drawn from torch's generator."""
         if self.head == "pixels":
             return UNet(in_channels, n_classes, dims=dims, **self.for_unet())
-        return Classifier(
-            in_channels, n_classes, self.channels, self.depth, self.norm, self.dropout, dims, head=self.head
-        )
+        settings = {name: value for name, value in asdict(self).items() if name != "padding"}
+        return Classifier(in_channels, n_classes, dims=dims, **settings)
 
 
 @dataclass(frozen=True)
@@ -139,7 +136,8 @@ class Recipe:
         for n in self.patch:
             if not isinstance(n, int):
                 raise RecipeError(f"expected a patch of whole numbers like [256, 256], found {self.patch}; correct it")
-            if not geometry.is_legal(n):
+            # A classifier pads its images itself: there is no border to be exact about.
+            if self.network.head == "pixels" and not geometry.is_legal(n):
                 near = geometry.legal_at_least(n)
                 raise RecipeError(
                     f"expected a patch whose sides are legal for {geometry}, found {self.patch}; take {near} for {n}"

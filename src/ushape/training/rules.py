@@ -15,7 +15,7 @@ from ushape.errors import RecipeError
 from ushape.geometry import Geometry
 from ushape.targets.maps import Encoding
 from ushape.training.augment import Augmentation
-from ushape.training.classifying import plan_classifier, working_size
+from ushape.training.classifying import pixels_per_image, plan_classifier
 from ushape.training.examples import DataSummary
 from ushape.training.recipe import NetworkSettings, OptimiserSettings, Recipe
 
@@ -49,7 +49,7 @@ WIDTHS = (64, 48, 32, 24, 16)
 """Channels to choose from, multiples of 8 so that the matrix units are full."""
 STEPS_WANTED = 1200
 """A network should see at least this many steps in its budget; a narrower one that does learns more."""
-ROUNDS_WANTED = 10
+ROUNDS_WANTED = 8
 """A classifier should see each image at least so often."""
 WORKING_DIAMETER = 40
 """Pixels an object should measure on the working grid: enough for its shape, few enough for its whole to be seen."""
@@ -98,20 +98,22 @@ def choose_width(speed: Speed | None, seconds: float | None, pixels: int) -> tup
     )
 
 
-def choose_rounds(speed: Speed | None, seconds: float | None, pixels: int) -> tuple[int, str]:
-    """(channels, sentence): the widest network that goes through all images, `pixels` together, often enough."""
+def choose_rounds(speed: Speed | None, seconds: float | None, pixels: int) -> tuple[int, float, str]:
+    """(channels, rounds, sentence): the widest network that goes through all images, `pixels` together, often enough.
+
+    Without a budget to measure against the rounds are infinitely many.
+    """
     if speed is None or seconds is None:
-        return 32, "32 channels: the default where no time budget was measured against"
+        return 32, math.inf, "32 channels: the default where no time budget was measured against"
     for channels in WIDTHS:
         rounds = seconds / speed.step_seconds(channels, pixels)
         if rounds >= ROUNDS_WANTED:
             break
-    return channels, (
-        f"{channels} channels: on this machine the budget holds about {rounds:.0f} rounds through the images, and a "
-        f"wider network would make fewer than {ROUNDS_WANTED}"
-        if channels != WIDTHS[0]
-        else f"{channels} channels, the paper's width: the budget holds about {rounds:.0f} rounds through the images"
-    )
+    widest = ", the paper's width" if channels == WIDTHS[0] else ""
+    told = f"{channels} channels{widest}: on this machine the budget holds about {rounds:.0f} rounds through the images"
+    if channels != WIDTHS[0]:
+        told += f", and a wider network would make fewer than {ROUNDS_WANTED}"
+    return channels, rounds, told
 
 
 def class_weights(shares: Sequence[float], exponent: float) -> tuple[float, ...]:
@@ -159,9 +161,8 @@ def fewer_levels(depth: int, scale: int, side: int) -> int:
 def plan_recipe(summary: DataSummary, *, seconds: float | None = None, speed: Speed | None = None) -> Recipe:
     """The `auto` recipe for these data, this many seconds and this machine's speed."""
     if summary.task == "classification":
-        pixels = math.prod(working_size(summary.sizes))
-        channels, reason = choose_rounds(speed, seconds, pixels * summary.n_images)
-        return plan_classifier(summary, channels, reason)
+        channels, rounds, reason = choose_rounds(speed, seconds, pixels_per_image(summary.sizes) * summary.n_images)
+        return plan_classifier(summary, channels, rounds, reason)
     scale = working_scale(summary.diameter)
     reasons = [
         f"working scale {scale}: typical objects of {summary.diameter:.0f} px are seen at about "

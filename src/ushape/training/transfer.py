@@ -35,12 +35,14 @@ def like_network_of(recipe: Recipe, model: Model) -> Recipe:
     RecipeError when the recipe's task cannot be done by such a network.
     """
     settings = {name: model.network.settings[name] for name in SHARED if name in model.network.settings}
-    if recipe.network.head != "pixels" and (settings.get("padding", "same"), settings.get("scale", 1)) != ("same", 1):
+    if recipe.network.head != "pixels" and settings.get("padding", "same") != "same":
         raise RecipeError(
-            "expected a model with padded convolutions and working scale 1 to start a classifier from, found padding "
-            f"{settings['padding']} and scale {settings['scale']}; start from another model"
+            "expected a model with padded convolutions to start a classifier from, found padding "
+            f"{settings['padding']}; start from another model"
         )
     network = replace(recipe.network, **settings)
+    if network.head != "pixels":
+        return replace(recipe, network=network)
     # Patches of the old network may be illegal for this one, so both change together.
     geometry = replace(recipe.geometry, depth=network.depth, padding=network.padding, scale=network.scale)
     patch = tuple(geometry.legal_at_least(n) for n in recipe.patch)
