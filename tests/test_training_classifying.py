@@ -17,15 +17,16 @@ from ushape.model import Preparation
 from ushape.preparation import shrunk
 from ushape.run import train_run
 from ushape.training.classifying import (
+    ask_mirrored,
     augmentation_for,
-    mirrored_alike,
     pixels_per_image,
     split_labels,
     strength_for,
     to_label_tensors,
+    whether_mirrored,
     working_size,
 )
-from ushape.training.examples import Example, read_examples
+from ushape.training.examples import Example, Mirrored, make_preparation, read_examples
 from ushape.training.planning import make_plan, measure_label_speed
 from ushape.training.rules import Speed, plan_recipe
 from ushape.training.session import Listener
@@ -64,16 +65,45 @@ def arrows(side: str, index: int) -> np.ndarray:
     return image
 
 
-def test_mirroring_is_asked_of_the_images():
-    def example(image, label):
-        return Example(Sample("a", lambda: image, label=label), image, np.asarray(label, np.int32))
+def example(image, label):
+    return Example(Sample("a", lambda: image, label=label), image, np.asarray(label, np.int32))
 
+
+def test_mirroring_is_asked_of_the_images():
     handed = [example(arrows(side, i), label) for i in range(30) for label, side in enumerate(("left", "right"))]
-    assert mirrored_alike(handed) < 0.2
-    assert mirrored_alike(read_examples(striped(60).samples)[0]) > 0.95
-    assert mirrored_alike(handed[:40]) is None
+    share, kept = ask_mirrored(handed)
+    assert 0.3 < share < 0.7
+    assert kept < 0.7
+    share, kept = ask_mirrored(read_examples(striped(60).samples)[0])
+    assert 0.3 < share < 0.7
+    assert kept > 0.95
+    assert ask_mirrored(handed[:40]) is None
     rng = np.random.default_rng(0)
-    assert mirrored_alike([example(rng.normal(size=(1, 24, 24)), i % 2) for i in range(60)]) is None
+    assert ask_mirrored([example(rng.normal(size=(1, 24, 24)), i % 2) for i in range(60)]) is None
+
+
+def test_what_looks_like_nothing_when_mirrored_has_no_mirrored_neighbours():
+    """One class high, one low, all of them on the left."""
+    images = [np.random.default_rng(i).normal(0, 0.1, (1, 24, 24)) for i in range(60)]
+    for i, image in enumerate(images):
+        image[:, slice(2, 12) if i % 2 else slice(12, 22), :8] += 1
+    assert ask_mirrored([example(image, i % 2) for i, image in enumerate(images)]) == (0, 1)
+
+
+def test_whether_to_mirror():
+    assert whether_mirrored(Mirrored(0.2, 1.0)) == (
+        True,
+        "mirrored left and right too: the nearest neighbour is a mirrored one for 20% of the images, and tells the "
+        "class as well; what is classified is looked at both ways",
+    )
+    for mirrored, words in (
+        (None, "nothing tells whether that keeps the class"),
+        (Mirrored(0.05, 1.0), "a mirrored one is the nearest neighbour of 5% of the images only"),
+        (Mirrored(0.5, 0.9), "nearest neighbours, mirrored ones among them, tell the class 90% as often"),
+    ):
+        mirror, told = whether_mirrored(mirrored)
+        assert not mirror
+        assert words in told
 
 
 def names(labels):
@@ -120,7 +150,7 @@ def test_the_plan_tells_its_rules():
     recipe = planned.recipe
     assert (recipe.network.head, recipe.encoding.kind, recipe.patch) == ("levels", "label", (12, 12))
     assert recipe.augmentation.mirror
-    assert any("mirrored left and right too: mirrored ones are recognised" in reason for reason in recipe.reasons)
+    assert any("mirrored left and right too: the nearest neighbour" in reason for reason in recipe.reasons)
     assert len(planned.validation) == 16
     few = make_plan(striped(40)).recipe
     assert not few.augmentation.mirror
@@ -138,10 +168,10 @@ def test_the_width_follows_the_time():
 
 def test_images_vary_the_more_the_oftener_they_are_seen():
     assert [strength_for(rounds) for rounds in (0.3, 6, 10, 19, 500, math.inf)] == [0.25, 0.25, 0.5, 1, 1, 1]
-    full, told = augmentation_for((28, 28), 1.0, 1.0)
+    full, told = augmentation_for((28, 28), None, 1.0)
     assert (full.rotation, full.zoom, full.shift, full.elastic, full.contrast) == (12, 1.15, 1.96, 0.84, 1.25)
     assert "gently" not in told
-    half, told = augmentation_for((28, 28), 1.0, 0.5)
+    half, told = augmentation_for((28, 28), None, 0.5)
     assert (half.rotation, half.shift, half.elastic, half.noise) == (6, 0.98, 0.42, 0.025)
     assert half.zoom**2 == pytest.approx(full.zoom, abs=2e-3)
     assert "gently, because each is seen a few times only" in told
@@ -200,6 +230,17 @@ def test_training_learns_saves_and_classifies(tmp_path):
     assert model.classes[int(prediction.labels)] == "across"
     assert prediction.probabilities.sum() == pytest.approx(1, abs=1e-4)
     assert prediction.instances is None
+    # Stripes may be mirrored, so the model has learnt both ways and is asked both ways.
+    assert model.preparation.both_ways
+    once, flipped = (model.classify([image], once=True) for image in (stripes(101), stripes(101)[..., ::-1]))
+    assert np.abs(once - flipped).max() > 0
+    assert model.classify([stripes(101)]) == pytest.approx((once + flipped) / 2, abs=1e-6)
+
+
+def test_a_coarser_working_grid_is_laid_several_ways():
+    planned = make_plan(striped(10), settings=("network.scale=2", "augmentation.mirror=false"))
+    preparation = make_preparation(planned.recipe, planned.summary, planned.training)
+    assert (preparation.moved, preparation.both_ways) == (1, False)
 
 
 class Interrupting(Listener):

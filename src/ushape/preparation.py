@@ -79,6 +79,8 @@ class Preparation:
     mean, std      of the training images, one per channel, in the file's units
     dims           2 for images, 3 for volumes
     size           every image is brought to this size first, for classes of whole images; None: images stay as they are
+    moved, both_ways  a whole image's class is the mean of what is said of it, of it moved by so many pixels along
+                   each axis, either way, and where `both_ways` of all these mirrored
     """
 
     channels: int = 1
@@ -87,6 +89,8 @@ class Preparation:
     std: tuple[float, ...] = (1.0,)
     dims: int = 2
     size: tuple[int, ...] | None = None
+    moved: int = 0
+    both_ways: bool = False
 
     def __call__(self, image: Image) -> NDArray[np.float32]:
         """(C, *space) of any type -> (channels, *space) float32, normalised.
@@ -113,6 +117,15 @@ class Preparation:
         scale = np.where(std > 1e-6 * np.maximum(1e-30, np.abs(mean)), std, np.inf)
         normalised: NDArray[np.float32] = ((image - mean) / scale).astype(np.float32)
         return normalised
+
+    def views(self, prepared: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """The ways to look at a whole image, itself first; what comes in at an edge repeats it."""
+        ways = [prepared]
+        for axis in range(1, prepared.ndim) if self.moved else ():
+            places = np.arange(prepared.shape[axis])
+            steps = (places + step for step in (-self.moved, self.moved))
+            ways += [prepared.take(step.clip(0, places[-1]), axis) for step in steps]
+        return ways + [way[..., ::-1] for way in ways] if self.both_ways else ways
 
     def resized(self, image: Image) -> Image:
         """The image at the size that the network wants, where it wants one; shrinking averages."""

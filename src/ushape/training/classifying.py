@@ -20,10 +20,10 @@ from ushape.model import Preparation
 from ushape.network.classifier import depth_for
 from ushape.targets.maps import Encoding
 from ushape.training.augment import Augmentation
-from ushape.training.examples import DataSummary, Example
+from ushape.training.examples import DataSummary, Example, Mirrored
 from ushape.training.recipe import NetworkSettings, OptimiserSettings, Recipe
 
-__all__ = ["mirrored_alike", "pixels_per_image", "plan_classifier", "split_labels", "to_label_tensors", "working_size"]
+__all__ = ["ask_mirrored", "pixels_per_image", "plan_classifier", "split_labels", "to_label_tensors", "working_size"]
 
 LARGEST_SIDE = 128
 """Pixels of the longer side that images are brought down to: enough to tell what is on a picture."""
@@ -34,8 +34,8 @@ MIRROR_IMAGES, MIRROR_SIDE = 1000, 12
 """How many images are asked whether mirroring keeps their class, and how small they are for that."""
 FEWEST_ASKED, CLEARLY_ABOVE = 50, 0.2
 """With fewer images, or where neighbours do hardly better than always naming the largest class, nothing is learnt."""
-MIRROR_SHARE = 0.95
-"""Mirrored images may lose so little of the accuracy of a nearest neighbour."""
+MIRRORED_SHARE, MIRRORED_KEPT = 0.1, 0.99
+"""Of so many images the nearest neighbour must be a mirrored one, and these may cost so little of the accuracy."""
 MOST_HELD_OUT = 5000
 """Images held out, at most: they tell an accuracy of 99.5 % to a tenth of a percent."""
 BATCHES_PER_ROUND = 20
@@ -76,27 +76,28 @@ def thumbnail(image: NDArray[np.floating], side: int) -> NDArray[np.float32]:
     return np.asarray((small - small.mean()) / (small.std() + 1e-6), np.float32)
 
 
-def mirrored_alike(examples: Sequence[Example]) -> float | None:
-    """How well mirrored images are told by their nearest unmirrored neighbours, relative to the images themselves.
+def ask_mirrored(examples: Sequence[Example]) -> Mirrored | None:
+    """Whether mirrored images look like others of their class, asked of small images by their nearest neighbours.
 
-    About 1 where left and right do not matter, far below for letters and digits; None where neighbours tell nothing,
-    because there are too few images or because their pixels differ too much.
+    None where neighbours tell nothing, because there are too few images or because their pixels differ too much.
     """
     if len(examples) < FEWEST_ASKED:
         return None
     chosen = [examples[i] for i in np.linspace(0, len(examples) - 1, min(len(examples), MIRROR_IMAGES)).astype(int)]
     small = np.stack([thumbnail(example.image, MIRROR_SIDE) for example in chosen])
     labels = np.array([int(example.mask) for example in chosen])
-    flat = small.reshape(len(small), -1)
-
-    def accuracy(queries: NDArray[np.float32]) -> float:
-        closeness = queries.reshape(len(queries), -1) @ flat.T
-        # Nobody is asked about himself.
+    flat, flipped = (images.reshape(len(small), -1) for images in (small, small[..., ::-1]))
+    upright, across = flat @ flat.T, flat @ flipped.T
+    for closeness in (upright, across):
+        # Nobody is asked about himself, in the mirror or out of it.
         np.fill_diagonal(closeness, -np.inf)
-        return float((labels[closeness.argmax(axis=1)] == labels).mean())
-
-    upright, chance = accuracy(small), float(np.bincount(labels).max() / len(labels))
-    return accuracy(small[..., ::-1]) / upright if upright > chance + CLEARLY_ABOVE * (1 - chance) else None
+    taken = across.max(axis=1) > upright.max(axis=1)
+    told = labels[upright.argmax(axis=1)] == labels
+    told_by_both = np.where(taken, labels[across.argmax(axis=1)] == labels, told)
+    right, chance = told.mean(), np.bincount(labels).max() / len(labels)
+    if right <= chance + CLEARLY_ABOVE * (1 - chance):
+        return None
+    return Mirrored(float(taken.mean()), float(told_by_both.mean() / right))
 
 
 def split_labels(
@@ -137,15 +138,32 @@ def strength_for(rounds: float) -> float:
     return min(4, max(1, round(4 * min(1.0, rounds / ROUNDS_FOR_ALL)))) / 4
 
 
-def augmentation_for(size: tuple[int, ...], alike: float | None, strength: float) -> tuple[Augmentation, str]:
-    """(augmentation, sentence) for images of this size; `strength` is a share of the full one."""
-    side, mirror = min(size), alike is not None and alike >= MIRROR_SHARE
-    told = (
-        "not mirrored: nothing tells whether that keeps the class (--set augmentation.mirror=true if it does)"
-        if alike is None
-        else f"{'mirrored left and right too' if mirror else 'not mirrored'}: mirrored ones are recognised by their "
-        f"neighbours {alike:.0%} as often as the images themselves"
+def whether_mirrored(mirrored: Mirrored | None) -> tuple[bool, str]:
+    """(mirror, sentence) for what the images say."""
+    if mirrored is None:
+        return False, (
+            "not mirrored: nothing tells whether that keeps the class (--set augmentation.mirror=true if it does)"
+        )
+    if mirrored.share < MIRRORED_SHARE:
+        return (
+            False,
+            f"not mirrored: a mirrored one is the nearest neighbour of {mirrored.share:.0%} of the images only",
+        )
+    if mirrored.kept < MIRRORED_KEPT:
+        return False, (
+            f"not mirrored: nearest neighbours, mirrored ones among them, tell the class {mirrored.kept:.0%} as often "
+            "as without these"
+        )
+    return True, (
+        f"mirrored left and right too: the nearest neighbour is a mirrored one for {mirrored.share:.0%} of the images, "
+        "and tells the class as well; what is classified is looked at both ways"
     )
+
+
+def augmentation_for(size: tuple[int, ...], mirrored: Mirrored | None, strength: float) -> tuple[Augmentation, str]:
+    """(augmentation, sentence) for images of this size; `strength` is a share of the full one."""
+    side = min(size)
+    mirror, told = whether_mirrored(mirrored)
     augmentation = Augmentation(
         mirror=mirror,
         rotation=ROTATION * strength,
@@ -177,7 +195,7 @@ def plan_classifier(summary: DataSummary, channels: int, rounds: float, reason: 
     n_classes = len(summary.classes)
     batch = 1 << max(0, math.floor(math.log2(max(1, summary.n_images / BATCHES_PER_ROUND))))
     batch = min(LARGEST_BATCH, max(SMALLEST_BATCH, batch))
-    augmentation, varied = augmentation_for(size, summary.mirrored_alike, strength_for(rounds))
+    augmentation, varied = augmentation_for(size, summary.mirrored, strength_for(rounds))
     told = " x ".join(map(str, size))
     return Recipe(
         name="auto",

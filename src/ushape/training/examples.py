@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -48,6 +48,19 @@ class Example:
     mask: NDArray[np.int32]
 
 
+class Mirrored(NamedTuple):
+    """What images of classes say about their mirror images, asked of nearest neighbours.
+
+    share  of the images whose nearest neighbour among all others is a mirrored one; about a half where left and right
+           do not matter, near 0 where mirrored images look like nothing that there is
+    kept   how often the nearest neighbour tells the class when mirrored ones are among them, relative to without;
+           below 1 where a mirrored class looks like another class
+    """
+
+    share: float
+    kept: float
+
+
 @dataclass(frozen=True)
 class DataSummary:
     """What the planning rules look at.
@@ -58,7 +71,7 @@ class DataSummary:
     shares      of the labelled pixels that are of each class; empty for instances
     spacing     the usual size of a pixel, where the files say it
     colours     to show the classes in; empty where nobody chose any
-    mirrored_alike  how well mirrored images are recognised, relative to the images; see `classifying`
+    mirrored    what classified images say about their mirror images; None where they say nothing
     """
 
     name: str
@@ -70,7 +83,7 @@ class DataSummary:
     diameter: float | None = None
     shares: tuple[float, ...] = ()
     spacing: Spacing | None = None
-    mirrored_alike: float | None = None
+    mirrored: Mirrored | None = None
     colours: tuple[Colour, ...] = ()
 
     @property
@@ -227,6 +240,10 @@ def make_preparation(recipe: Recipe, summary: DataSummary, examples: Sequence[Ex
     """The preparation that the recipe asks for, with the statistics of these training images."""
     size = tuple(recipe.patch) if summary.task == "classification" else None
     plain = Preparation(channels=summary.channels, dims=summary.dims, size=size)
+    if size is not None:
+        # What is seen should not depend on where the blocks of a coarser working grid begin, and a classifier that has
+        # learnt from mirrored images can be asked both ways.
+        plain = replace(plain, moved=recipe.network.scale // 2, both_ways=recipe.augmentation.mirror)
     axes = tuple(range(1, summary.dims + 1))
     images = [plain.with_channels(example.image) for example in examples]
     mean = np.mean([image.mean(axis=axes, dtype=np.float64) for image in images], axis=0)

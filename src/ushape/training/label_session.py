@@ -32,19 +32,22 @@ class LabelSession(Session):
         weights = torch.tensor(self.recipe.encoding.class_weights or [1.0] * n_classes, device=self.device)
         return LabelBatches(images, labels, weights, self.recipe.batch, self.recipe.augmentation, self.seed)
 
-    def classified(self, model: Model, examples: Sequence[Example]) -> Iterator[tuple[Example, NDArray[np.float32]]]:
-        """Each example with its probabilities (K,); how long an image takes is noted."""
+    def classified(
+        self, model: Model, examples: Sequence[Example], *, once: bool = False
+    ) -> Iterator[tuple[Example, NDArray[np.float32]]]:
+        """Each example with its probabilities (K,); how long an image takes is noted, unless it is looked at `once`."""
         for start in range(0, len(examples), IMAGES_AT_ONCE):
             part = examples[start : start + IMAGES_AT_ONCE]
             begun = time.perf_counter()
-            found = model.classify([example.image for example in part])
-            self.pace.image_seconds = (time.perf_counter() - begun) / len(part)
+            found = model.classify([example.image for example in part], once=once)
+            if not once:
+                self.pace.image_seconds = (time.perf_counter() - begun) / len(part)
             yield from zip(part, found, strict=True)
 
     def watch(self, model: Model) -> float:
         """The accuracy on the watched images."""
-        right = [int(found.argmax()) == int(example.mask) for example, found in self.classified(model, self.watched)]
-        return float(np.mean(right))
+        found = self.classified(model, self.watched, once=True)
+        return float(np.mean([int(p.argmax()) == int(example.mask) for example, p in found]))
 
     def time_an_image(self) -> None:
         """Measure what classifying an image takes, for the plan."""
