@@ -1,0 +1,221 @@
+"""One run from its inputs to its row: trained where it left off, scored, written down.
+
+A run passes through these states, each seen from its files alone, so that it can be killed at any moment:
+
+    new          nothing there, or what is there is of other inputs and is removed
+    interrupted  a run folder with a checkpoint: training goes on from it
+    trained      the run folder's events end with `finished`: only the scores are missing
+    done         the row is there
+
+Run folders lie under `runs/benchmarks`, which git ignores. Beside what `ushape.run` writes there, `inputs.json` holds
+what the folder is of, and `seconds.json` the active time that training took.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import ushape
+from bench.experiments import Run
+from bench.provenance import REPOSITORY, RecipeContents, code_version, commit, machine
+from bench.records import Records, Row, now
+from bench.splits import open_stage
+from ushape.data.dataset import Dataset
+from ushape.run import train_run
+from ushape.training.checkpoint import write_text
+from ushape.training.session import Listener
+
+__all__ = ["Bench", "Deadline", "Job", "State"]
+
+State = Literal["new", "interrupted", "trained", "done", "older code"]
+RUNS = REPOSITORY / "runs" / "benchmarks"
+
+
+class Deadline(Listener):
+    """Prints what happens, and interrupts the training, as Ctrl-C does, when the time of the sitting is up."""
+
+    def __init__(self, until: float | None) -> None:
+        self.until, self.passed = until, False
+
+    def progress(self, step: int, stop: int, loss: float, validation: float | None, seconds_left: float) -> None:
+        """Look at the clock."""
+        if validation is not None:
+            print(f"    step {step} of {stop}: loss {loss:.4f}, validation {validation:.4f}", flush=True)
+        if self.until is not None and time.monotonic() > self.until and not self.passed:
+            self.passed = True
+            signal.raise_signal(signal.SIGINT)
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A run with the data that it is of, and its inputs: what a row is repeated for when it changes."""
+
+    run: Run
+    experiment: str
+    training: Dataset
+    scored: Dataset
+    inputs: Mapping[str, str]
+
+    @property
+    def training_inputs(self) -> dict[str, str]:
+        """Those that a run folder is of."""
+        return {key: value for key, value in self.inputs.items() if key != "scored data"}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a JSON file holds; nothing where there is none."""
+    return json.loads(path.read_text("utf-8")) if path.exists() else {}
+
+
+def events_in(folder: Path) -> list[dict[str, Any]]:
+    """The events of a run folder."""
+    path = folder / "events.jsonl"
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+
+
+def rounded(scores: Mapping[str, float]) -> dict[str, float]:
+    """Scores to five digits behind the point."""
+    return {name: round(value, 5) for name, value in scores.items()}
+
+
+def without_reasons(recipe: str) -> str:
+    """A recipe as TOML without its sentences, which would be most of a row."""
+    return "".join(line for line in recipe.splitlines(keepends=True) if not line.startswith("reasons = "))
+
+
+@dataclass
+class Bench:
+    """Where runs lie and where rows go.
+
+    renew  whether rows and trainings of older code are repeated
+    """
+
+    records: Records
+    folder: Path = RUNS
+    renew: bool = False
+    contents: RecipeContents = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.contents = RecipeContents(self.folder / "recipes.json")
+
+    def job(self, run: Run, experiment: str) -> Job:
+        """Open the data of a run and find out its inputs."""
+        training, scored = open_stage(run.split, run.stage)
+        variant = run.variant
+        inputs = {
+            "data": training.fingerprint,
+            "scored data": scored.fingerprint,
+            "recipe": self.contents(training, variant.recipe, variant.settings, run.minutes),
+        }
+        return Job(run, experiment, training, scored, inputs)
+
+    def run_folder(self, run: Run) -> Path:
+        """Where a run is trained."""
+        return self.folder / run.training
+
+    def state(self, job: Job) -> State:
+        """How far a run has come."""
+        row = self.records.current(job.run, job.inputs)
+        if row is not None and row["code"] == code_version():
+            return "done"
+        if row is not None and not self.renew:
+            return "older code"
+        return self.training_state(job)
+
+    def training_state(self, job: Job) -> Literal["new", "interrupted", "trained"]:
+        """How far the training of a run has come."""
+        folder = self.run_folder(job.run)
+        noted = read_json(folder / "inputs.json")
+        finished = any(event["event"] == "finished" for event in events_in(folder))
+        if noted.get("inputs") != job.training_inputs or not (folder / "run.json").exists():
+            return "new"
+        if self.renew and noted["code"] != code_version():
+            return "new"
+        return "trained" if finished else "interrupted"
+
+    def seconds_trained(self, job: Job) -> float:
+        """Active seconds that have gone into a training so far, as far as they are written down."""
+        folder = self.run_folder(job.run)
+        seconds = read_json(folder / "seconds.json").get("seconds")
+        return float(seconds or max((event["elapsed"] for event in events_in(folder)), default=0.0))
+
+    def seconds_wanted(self, job: Job) -> float:
+        """Active seconds of training that are still to come; 0 where steps are counted."""
+        state = self.state(job)
+        if state in ("done", "older code", "trained") or job.run.minutes is None:
+            return 0.0
+        done = self.seconds_trained(job) if state == "interrupted" else 0.0
+        return max(0.0, 60 * job.run.minutes - done)
+
+    def train(self, job: Job, until: float | None = None) -> bool:
+        """Train a run, or go on with it; False when it was interrupted, with everything saved."""
+        folder, run, resume = self.run_folder(job.run), job.run, self.training_state(job) == "interrupted"
+        if not resume:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            began = {"inputs": job.training_inputs, "code": code_version(), "commit": commit()[0]}
+            write_text(folder / "inputs.json", json.dumps(began))
+        finished = train_run(
+            job.training,
+            output=folder,
+            # What is resumed has its recipe in the folder.
+            recipe="auto" if resume else run.variant.recipe,
+            settings=() if resume else run.variant.settings,
+            minutes=run.minutes,
+            steps=run.steps,
+            seed=run.seed,
+            resume=resume,
+            listener=Deadline(until),
+            command=f"python benchmarks/run.py {job.experiment}",
+        )
+        if not finished.interrupted:
+            write_text(folder / "seconds.json", json.dumps({"seconds": finished.seconds}))
+        return not finished.interrupted
+
+    def score(self, job: Job) -> Row:
+        """Score what was learnt, log the look where it was at a test part, and keep the row."""
+        run, folder = job.run, self.run_folder(job.run)
+        model = ushape.load(folder)
+        scores = model.evaluate(job.scored, symmetries=run.variant.symmetries).scores
+        if run.stage == "test":
+            self.records.log_look(run, job.experiment, scores)
+        row = self.row(job, model, scores)
+        self.records.write(run, row)
+        return row
+
+    def row(self, job: Job, model: ushape.Model, scores: Mapping[str, float]) -> Row:
+        """What is kept of a run."""
+        run, noted, (name, dirty) = job.run, read_json(self.run_folder(job.run) / "inputs.json"), commit()
+        trained_on, scored_on = run.split.parts(run.stage)
+        return {
+            "split": run.split.name,
+            "trained on": str(trained_on),
+            "scored on": str(scored_on),
+            "stage": run.stage,
+            "recipe": run.variant.recipe,
+            "settings": list(run.variant.settings),
+            "symmetries": run.variant.symmetries,
+            "budget": run.budget,
+            "seed": run.seed,
+            "scores": {
+                "val": rounded(model.facts["validation scores, used for choosing"]),
+                run.stage: rounded(scores),
+            },
+            "steps": model.facts["steps"],
+            "seconds": round(self.seconds_trained(job), 1),
+            "network": model.network.settings,
+            "inputs": dict(job.inputs),
+            "trained recipe": without_reasons(model.facts["recipe"]),
+            "code": code_version() if noted["code"] == code_version() else f"{noted['code']}, {code_version()}",
+            "commit": name if noted["commit"] == name else f"{noted['commit']}, {name}",
+            "dirty": dirty,
+            "machine": machine(),
+            "date": now(),
+        }

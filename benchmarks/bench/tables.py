@@ -1,0 +1,165 @@
+"""Rows become Markdown tables, between two markers of a page; what people wrote around them stays.
+
+Runs whose splits show the same scores share a table. A line of it is a variant on a split in a budget: means over the
+seeds, and their range where there are several. Lines without a row yet are left out, and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.experiments import Experiment, Run
+from bench.provenance import code_version
+from bench.records import Records, Row
+from bench.splits import Split, Stage
+from ushape.training.checkpoint import write_text
+
+__all__ = ["insert_table", "render"]
+
+OLDER = "°"
+"""Marks rows that other code made than is here now."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a table: its runs, one for each seed, and their rows."""
+
+    data: str
+    runs: tuple[Run, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def variant(self) -> str:
+        """Its variant's name."""
+        return self.runs[0].variant.name
+
+    @property
+    def budget(self) -> str:
+        """Its budget in words."""
+        return self.runs[0].budget
+
+    def values(self, score: str) -> list[float]:
+        """A score of all rows that have it."""
+        stage = self.runs[0].stage
+        return [row["scores"][stage][score] for row in self.rows if score in row["scores"][stage]]
+
+
+def number(value: float) -> str:
+    """Three digits behind the point, which is as much as these scores say."""
+    return f"{value:.3f}"
+
+
+def with_range(values: Sequence[float], text: str = "{:.3f}") -> str:
+    """The mean, and the range where there are several values that differ; - without any."""
+    if not values:
+        return "-"
+    low, high = text.format(min(values)), text.format(max(values))
+    mean = text.format(sum(values) / len(values))
+    return mean if low == high else f"{mean} ({low} to {high})"
+
+
+def lines_of(runs: Iterable[Run], records: Records) -> list[Line]:
+    """The lines of some runs, in their order; those without a row are left out."""
+    grouped: dict[tuple[str, str, str], list[tuple[Run, Row]]] = {}
+    for run in runs:
+        row = records.row(run)
+        if row is not None:
+            grouped.setdefault((run.split.name, run.variant.name, run.budget), []).append((run, row))
+    return [
+        Line(name, tuple(run for run, _ in pairs), tuple(row for _, row in pairs))
+        for (name, _, _), pairs in grouped.items()
+    ]
+
+
+def mean_lines(experiment: Experiment, lines: Sequence[Line]) -> list[Line]:
+    """A line for each of the experiment's means whose splits are all there, with the runs and rows of them all."""
+    made = []
+    for name, splits in (experiment.means or {}).items():
+        for variant, budget in dict.fromkeys((line.variant, line.budget) for line in lines):
+            parts = [line for line in lines if (line.variant, line.budget) == (variant, budget) and line.data in splits]
+            if len(parts) == len(splits):
+                # Only seeds that all splits have, or one split would count more.
+                seeds = set.intersection(*({row["seed"] for row in line.rows} for line in parts))
+                pairs = [
+                    (run, row)
+                    for line in parts
+                    for run, row in zip(line.runs, line.rows, strict=True)
+                    if row["seed"] in seeds
+                ]
+                made.append(Line(name, tuple(run for run, _ in pairs), tuple(row for _, row in pairs)))
+    return made
+
+
+def looks_at(line: Line, records: Records) -> str:
+    """How often the test parts of a line were looked at."""
+    parts = dict.fromkeys(str(run.split.test) for run in line.runs)
+    return " + ".join(str(records.n_looks(part)) for part in parts)
+
+
+def commits(line: Line) -> str:
+    """The commits of a line's rows; marked where the code is another now, or was not committed."""
+    names = [row["commit"] + ("+" if row["dirty"] else "") for row in line.rows]
+    older = any(row["code"] != code_version() for row in line.rows)
+    return " ".join(dict.fromkeys(names)) + (OLDER if older else "")
+
+
+def table(lines: Sequence[Line], scores: Sequence[str], stage: Stage, records: Records) -> str:
+    """One Markdown table; columns in which all lines say the same are kept, so that each line stands alone."""
+    heads = ["data", "recipe", "budget", *scores, "steps", "seconds", "seeds"]
+    rows = []
+    for line in lines:
+        seeds = dict.fromkeys(str(row["seed"]) for row in line.rows)
+        cells = [line.data, line.variant, line.budget, *(with_range(line.values(score)) for score in scores)]
+        cells += [with_range([row[key] for row in line.rows], "{:.0f}") for key in ("steps", "seconds")]
+        cells += [", ".join(seeds)]
+        rows.append([*cells, *([looks_at(line, records)] if stage == "test" else []), commits(line)])
+    heads += [*(["looks"] if stage == "test" else []), "commit"]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows))
+
+
+def notes(lines: Sequence[Line], n_missing: int) -> str:
+    """What stands under a table: what was scored, on which machine, what is missing, what the marks mean."""
+    rows = [row for line in lines for row in line.rows]
+    parts = dict.fromkeys(f"{row['split']}: {row['trained on']} to {row['scored on']}" for row in rows)
+    told = [f"Trained on and scored on: {'; '.join(parts)}."]
+    told += [f"Machine: {'; '.join(dict.fromkeys(row['machine'] for row in rows))}."]
+    told += [f"{n_missing} of {n_missing + len(rows)} runs are still missing."] if n_missing else []
+    told += (
+        [f"{OLDER}: other code than this made the row."] if any(commits(line).endswith(OLDER) for line in lines) else []
+    )
+    told += ["+: with changes that were not committed."] if any(row["dirty"] for row in rows) else []
+    return "\n".join(told)
+
+
+def render(experiment: Experiment, splits: dict[str, Split], records: Records) -> str:
+    """All tables of a list, on tune and on test, as far as there are rows."""
+    texts = [experiment.about.strip()] if experiment.about else []
+    stages: tuple[Stage, ...] = ("tune", "test") if experiment.test else ("tune",)
+    for stage in stages:
+        runs = experiment.runs(splits, stage)
+        found = lines_of(runs, records)
+        for scores in dict.fromkeys(line.runs[0].split.scores for line in found):
+            lines = [line for line in found if line.runs[0].split.scores == scores]
+            lines += mean_lines(experiment, lines)
+            told = "Scored on tune: used for choosing" if stage == "tune" else "Scored on test, each look counted"
+            texts += [f"{told}.", table(lines, scores, stage, records)]
+        if found:
+            texts.append(notes(found, len(runs) - sum(len(line.rows) for line in found)))
+    return "\n\n".join(texts)
+
+
+def insert_table(page: Path, experiment: Experiment, text: str) -> None:
+    """Put a list's tables into a page: between its markers, or with a heading at the end where there are none."""
+    begin, end = f"<!-- benchmark {experiment.name} -->", f"<!-- end of benchmark {experiment.name} -->"
+    old = page.read_text("utf-8") if page.exists() else ""
+    block = f"{begin}\n{text}\n{end}"
+    before, found, rest = old.partition(begin)
+    if found:
+        _, closed, after = rest.partition(end)
+        if not closed:
+            raise ValueError(f"{page}: expected {end} behind {begin}, found none; add it")
+        write_text(page, before + block + after)
+    else:
+        write_text(page, old.rstrip("\n") + f"\n\n## {experiment.title}\n\n{block}\n")
