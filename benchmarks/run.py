@@ -79,7 +79,8 @@ def dry_run(bench: Bench, chosen: Sequence[tuple[str, Run]]) -> int:
     for name, run in chosen:
         job = bench.job(run, name)
         wanted, state = bench.seconds_wanted(job) / 60, bench.state(job)
-        print(f"{state:<12} {wanted:6.1f} min  {told(job)}", flush=True)
+        changed = f" (its row is of other {', '.join(names)})" if (names := bench.changes(job)) else ""
+        print(f"{state:<12} {wanted:6.1f} min  {told(job)}{changed}", flush=True)
         total += wanted
     print(f"{len(chosen)} runs, {total:.0f} minutes of training to come, scoring not counted")
     return 0

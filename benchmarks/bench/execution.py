@@ -116,6 +116,12 @@ class Bench:
         }
         return Job(run, experiment, training, scored, inputs)
 
+    def changes(self, job: Job) -> list[str]:
+        """Which inputs differ from those of the row that is there."""
+        row = self.records.row(job.run)
+        before = job.inputs if row is None else row["inputs"]
+        return [name for name, value in job.inputs.items() if before.get(name) != value]
+
     def run_folder(self, run: Run) -> Path:
         """Where a run is trained."""
         return self.folder / run.training

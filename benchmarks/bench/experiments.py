@@ -58,7 +58,8 @@ class Run:
     @property
     def budget(self) -> str:
         """As it is read: '10 minutes'."""
-        return f"{self.minutes:g} minutes" if self.steps is None else f"{self.steps} steps"
+        n, unit = (self.minutes, "minute") if self.steps is None else (self.steps, "step")
+        return f"{n:g} {unit}" + ("" if n == 1 else "s")
 
     @property
     def training(self) -> str:

@@ -14,6 +14,7 @@ from bench.experiments import Experiment, Run
 from bench.provenance import code_version
 from bench.records import Records, Row
 from bench.splits import Split, Stage
+from ushape.errors import DataError
 from ushape.training.checkpoint import write_text
 
 __all__ = ["insert_table", "render"]
@@ -46,13 +47,11 @@ class Line:
         return [row["scores"][stage][score] for row in self.rows if score in row["scores"][stage]]
 
 
-def number(value: float) -> str:
-    """Three digits behind the point, which is as much as these scores say."""
-    return f"{value:.3f}"
-
-
 def with_range(values: Sequence[float], text: str = "{:.3f}") -> str:
-    """The mean, and the range where there are several values that differ; - without any."""
+    """The mean, and the range where there are several values that differ; - without any.
+
+    text  how a number is written; scores have three digits behind the point, which is as much as they say
+    """
     if not values:
         return "-"
     low, high = text.format(min(values)), text.format(max(values))
@@ -135,7 +134,7 @@ def notes(lines: Sequence[Line], n_missing: int) -> str:
 
 def render(experiment: Experiment, splits: dict[str, Split], records: Records) -> str:
     """All tables of a list, on tune and on test, as far as there are rows."""
-    texts = [experiment.about.strip()] if experiment.about else []
+    texts: list[str] = []
     stages: tuple[Stage, ...] = ("tune", "test") if experiment.test else ("tune",)
     for stage in stages:
         runs = experiment.runs(splits, stage)
@@ -147,7 +146,7 @@ def render(experiment: Experiment, splits: dict[str, Split], records: Records) -
             texts += [f"{told}.", table(lines, scores, stage, records)]
         if found:
             texts.append(notes(found, len(runs) - sum(len(line.rows) for line in found)))
-    return "\n\n".join(texts)
+    return "\n\n".join([experiment.about, *texts]) if texts else ""
 
 
 def insert_table(page: Path, experiment: Experiment, text: str) -> None:
@@ -159,7 +158,7 @@ def insert_table(page: Path, experiment: Experiment, text: str) -> None:
     if found:
         _, closed, after = rest.partition(end)
         if not closed:
-            raise ValueError(f"{page}: expected {end} behind {begin}, found none; add it")
+            raise DataError(f"{page}: expected {end} behind {begin}, found none; add it")
         write_text(page, before + block + after)
     else:
         write_text(page, old.rstrip("\n") + f"\n\n## {experiment.title}\n\n{block}\n")

@@ -1,0 +1,440 @@
+"""Runs are killed at each of their stages and go on; rows are repeated when an input changed, and only then."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+import run as command
+import ushape
+from bench import execution, provenance
+from bench.execution import Bench, Deadline
+from bench.experiments import Experiment, Run, Variant, experiments_named, read_experiments
+from bench.provenance import RecipeContents, code_version, without_words
+from bench.records import Records
+from bench.splits import Part, Split, opened, read_splits
+from conftest import disc_image
+from ushape.errors import RecipeError
+from ushape.training import rules
+from ushape.training.session import Listener
+
+TINY = ("network.channels=4", "network.depth=3", "patch=[32, 32]", "batch=2")
+STEPS = 6
+
+
+@pytest.fixture
+def stack(tmp_path):
+    """A folder with a stack of 12 slices of discs."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write_stack(folder)
+    opened.cache_clear()
+    yield folder
+    opened.cache_clear()
+
+
+def write_stack(folder, seed=0):
+    pairs = [disc_image(seed + i, 64) for i in range(12)]
+    tifffile.imwrite(folder / "train-volume.tif", np.stack([image[0] for image, _ in pairs]))
+    masks = np.stack([np.where(mask > 0, 255, 0).astype(np.uint8) for _, mask in pairs])
+    tifffile.imwrite(folder / "train-labels.tif", masks)
+
+
+@pytest.fixture
+def split(stack):
+    def part(*block):
+        return Part(str(stack), (block,))
+
+    return Split("discs", part(0, 8), part(10, 11), ("mean Dice",), part(0, 5), part(7, 8), gap=1)
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(Records(tmp_path / "rows", tmp_path / "looks.jsonl"), tmp_path / "runs")
+
+
+def run_of(split, stage="tune", **options):
+    return Run(split, stage, Variant("tiny", settings=TINY), **({"seed": 0, "steps": STEPS} | options))
+
+
+def weights(bench, run):
+    return ushape.load(bench.run_folder(run)).network.state_dict()
+
+
+class KilledError(Exception):
+    """A kill."""
+
+
+# Interrupted at each stage.
+
+
+def test_a_run_becomes_a_row_and_is_done(bench, split):
+    job = bench.job(run_of(split), "list")
+    assert bench.state(job) == "new"
+    assert bench.train(job)
+    assert bench.state(job) == "trained"
+    row = bench.score(job)
+    assert bench.state(job) == "done"
+    assert bench.records.row(job.run) == row
+    assert row["steps"] == STEPS
+    assert set(row["scores"]) == {"val", "tune"}
+    assert row["trained on"].endswith("data 0-5")
+    assert row["scored on"].endswith("data 7-8")
+    assert row["network"]["channels"] == 4
+    assert "channels = 4" in row["trained recipe"]
+    assert "reasons" not in row["trained recipe"]
+    assert row["seconds"] > 0
+    assert bench.seconds_wanted(job) == 0
+
+
+def test_an_interrupted_training_goes_on_and_ends_as_if_nothing_had_happened(bench, split, tmp_path):
+    job = bench.job(run_of(split), "list")
+    # A sitting that is over at the first report.
+    assert not bench.train(job, until=0.0)
+    assert bench.state(job) == "interrupted"
+    assert bench.train(job)
+    whole = Bench(bench.records, tmp_path / "other")
+    assert whole.train(whole.job(run_of(split), "list"))
+    assert [e["event"] for e in execution.events_in(bench.run_folder(job.run))].count("resume") == 1
+    for name, tensor in weights(whole, job.run).items():
+        assert torch.equal(tensor, weights(bench, job.run)[name])
+
+
+def test_a_training_killed_before_its_first_checkpoint_begins_again(bench, split, monkeypatch):
+    def kill(self, *progress):
+        raise KilledError
+
+    job = bench.job(run_of(split), "list")
+    with monkeypatch.context() as patch:
+        patch.setattr(Deadline, "progress", kill)
+        with pytest.raises(KilledError):
+            bench.train(job)
+    assert bench.state(job) == "interrupted"
+    assert bench.train(job)
+    assert bench.state(job) == "trained"
+
+
+def test_a_run_killed_while_it_was_planned_begins_again(bench, split, monkeypatch):
+    def kill(*arguments, **options):
+        raise KilledError
+
+    job = bench.job(run_of(split), "list")
+    with monkeypatch.context() as patch:
+        patch.setattr(execution, "train_run", kill)
+        with pytest.raises(KilledError):
+            bench.train(job)
+    assert bench.state(job) == "new"
+    assert bench.train(job)
+
+
+def test_a_run_killed_after_training_is_only_scored(bench, split, monkeypatch):
+    job = bench.job(run_of(split), "list")
+    assert bench.train(job)
+    # Killed before the seconds were written: the events know them too.
+    (bench.run_folder(job.run) / "seconds.json").unlink()
+    monkeypatch.setattr(execution, "train_run", lambda *a, **k: pytest.fail("trained again"))
+    assert command.execute(bench, job, None)
+    row = bench.records.row(job.run)
+    assert row["seconds"] == round(execution.events_in(bench.run_folder(job.run))[-1]["elapsed"], 1)
+
+
+def test_a_run_killed_between_look_and_row_is_looked_at_again_and_both_looks_are_counted(bench, split, monkeypatch):
+    job = bench.job(run_of(split, "test"), "list")
+    assert bench.train(job)
+    with monkeypatch.context() as patch:
+        patch.setattr(Bench, "row", lambda *a: (_ for _ in ()).throw(KilledError))
+        with pytest.raises(KilledError):
+            bench.score(job)
+    assert bench.state(job) == "trained"
+    bench.score(job)
+    assert bench.records.n_looks(str(split.test)) == 2
+
+
+def test_ways_to_predict_share_a_training(bench, split, monkeypatch):
+    job = bench.job(run_of(split), "list")
+    turned = replace(job.run, variant=replace(job.run.variant, name="turned", symmetries=8))
+    assert bench.train(job)
+    bench.score(job)
+    again = bench.job(turned, "list")
+    assert bench.state(again) == "trained"
+    assert bench.score(again)["symmetries"] == 8
+    assert len(list(bench.records.rows.iterdir())) == 2
+
+
+# Repeated when an input changed, and only then.
+
+
+def finished(bench, split, **options):
+    job = bench.job(run_of(split, **options), "list")
+    assert bench.train(job)
+    bench.score(job)
+    return job
+
+
+def test_other_data_repeat_a_row(bench, split, stack):
+    job = finished(bench, split)
+    write_stack(stack, seed=50)
+    opened.cache_clear()
+    again = bench.job(job.run, "list")
+    assert bench.changes(again) == ["data", "scored data"]
+    assert bench.state(again) == "new"
+
+
+def test_another_part_seed_budget_recipe_or_setting_is_another_run(bench, split):
+    run = run_of(split)
+    others = [
+        replace(run, seed=1),
+        replace(run, steps=7),
+        replace(run, steps=None, minutes=6.0),
+        replace(run, stage="test"),
+        replace(run, variant=Variant("tiny", "paper", TINY)),
+        replace(run, variant=Variant("tiny", settings=(*TINY, "foreground=0"))),
+        replace(run, split=replace(split, learn=Part(split.learn.data, ((0, 4),)))),
+    ]
+    assert len({each.training for each in [run, *others]}) == 1 + len(others)
+    assert replace(run, variant=replace(run.variant, name="renamed")).slug == run.slug
+
+
+def test_what_is_scored_repeats_the_scoring_and_not_the_training(bench, split):
+    job = finished(bench, split)
+    other = replace(job.run, split=replace(split, tune=Part(split.tune.data, ((8, 8),))))
+    again = bench.job(other, "list")
+    assert bench.changes(again) == ["scored data"]
+    assert bench.state(again) == "trained"
+
+
+def test_a_rule_that_decides_otherwise_for_these_data_repeats_a_row(bench, split, monkeypatch):
+    job = finished(bench, split)
+
+    def changed(*arguments, **options):
+        return replace(rules.plan_recipe(*arguments, **options), foreground=0.9)
+
+    monkeypatch.setattr(provenance, "plan_recipe", changed)
+    fresh = Bench(bench.records, bench.folder)
+    fresh.contents = RecipeContents(bench.folder / "elsewhere.json")
+    again = fresh.job(job.run, "list")
+    assert fresh.changes(again) == ["recipe"]
+    assert fresh.state(again) == "new"
+
+
+def test_other_code_marks_a_row_and_repeats_it_when_asked_to(bench, split, monkeypatch):
+    job = finished(bench, split)
+    monkeypatch.setattr(execution, "code_version", lambda: "other")
+    assert bench.state(job) == "older code"
+    assert bench.seconds_wanted(job) == 0
+    bench.renew = True
+    assert bench.state(job) == "new"
+    assert bench.train(job)
+    row = bench.score(job)
+    assert row["code"] == "other"
+    assert bench.state(job) == "done"
+
+
+def test_a_row_tells_when_training_began_with_other_code(bench, split, monkeypatch):
+    job = bench.job(run_of(split), "list")
+    assert bench.train(job)
+    monkeypatch.setattr(execution, "code_version", lambda: "other")
+    assert bench.score(job)["code"] == f"{code_version()}, other"
+    assert bench.state(job) == "older code"
+
+
+def test_recipes_are_remembered_and_data_not_read_again(bench, split, monkeypatch):
+    first = bench.job(run_of(split), "list").inputs
+    monkeypatch.setattr(provenance, "summary_of", lambda dataset: pytest.fail("read again"))
+    assert Bench(bench.records, bench.folder).job(run_of(split), "list").inputs == first
+
+
+# Where rows come from.
+
+
+def test_words_are_no_code():
+    plain = 'def f(x):\n    return x + "a"\n'
+    assert without_words(f'"""Words."""\n# more\n{plain}') == without_words(plain)
+    assert without_words(plain.replace("return", '"""Says."""\n    return')) == without_words(plain)
+    assert without_words('A = 1\n"""Said of A."""\n') == without_words("A = 1\n")
+    assert without_words(plain.replace('"a"', '"b"')) != without_words(plain)
+
+
+def test_the_code_version_follows_the_code_that_computes(tmp_path):
+    for name in provenance.RESULT_CODE:
+        path = tmp_path / name if name.endswith(".py") else tmp_path / name / "module.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("A = 1\n")
+    (tmp_path / "cli.py").write_text("A = 1\n")
+
+    def version():
+        code_version.cache_clear()
+        return code_version(tmp_path)
+
+    first = version()
+    (tmp_path / "cli.py").write_text("A = 2\n")
+    assert version() == first
+    (tmp_path / "scoring" / "module.py").write_text("A = 2\n")
+    assert version() != first
+    code_version.cache_clear()
+
+
+def test_what_can_change_a_result_is_there():
+    package = Path(ushape.__file__).parent
+    assert all((package / name).exists() for name in provenance.RESULT_CODE)
+
+
+# Looks.
+
+
+def test_each_scoring_on_a_test_part_is_a_line(bench, split):
+    finished(bench, split)
+    assert not bench.records.looks.exists()
+    finished(bench, split, stage="test")
+    (look,) = map(json.loads, bench.records.looks.read_text().splitlines())
+    assert (look["part"], look["experiment"], look["seed"], look["budget"]) == (str(split.test), "list", 0, "6 steps")
+    assert set(look["scores"]) == {"mean Dice"}
+    assert set(look) >= {"date", "commit", "dirty", "variant", "split"}
+
+
+def test_the_log_of_looks_is_made_of_whole_lines():
+    for line in Records().looks.read_text("utf-8").splitlines():
+        assert set(json.loads(line)) >= {"date", "commit", "part", "split", "scores"}
+
+
+# Lists.
+
+
+def test_a_list_is_a_product_with_the_short_budgets_first(split):
+    other = replace(split, name="other")
+    variants = (Variant("a"), Variant("b", settings=("batch=3",), splits=("other",)))
+    listed = Experiment("l", "t", ("discs", "other"), (1, 3), (0, 1), variants=variants, seeds_of={"other": [5]})
+    runs = listed.runs({"discs": split, "other": other}, "tune")
+    assert [(r.minutes, r.variant.name, r.split.name, r.seed) for r in runs[:4]] == [
+        (1, "a", "discs", 0),
+        (1, "a", "discs", 1),
+        (1, "a", "other", 5),
+        (1, "b", "other", 5),
+    ]
+    assert [r.minutes for r in runs] == [1] * 4 + [3] * 4
+    assert {r.budget for r in listed.runs({"discs": split, "other": other}, "tune", steps=9)} == {"9 steps"}
+
+
+def test_lists_that_choose_never_look_at_test(split):
+    listed = Experiment("choosing", "t", ("discs",), (1,))
+    with pytest.raises(RecipeError, match="choosing: expected a list that may be scored on test parts"):
+        listed.runs({"discs": split}, "test")
+
+
+def test_the_lists_of_the_repository_can_be_read_and_their_settings_hold():
+    splits = read_splits()
+    known = read_experiments(splits)
+    assert {"main", "minutes", "ablation", "ingredients"} <= set(known)
+    assert not known["ablation"].test
+    assert not known["ingredients"].test
+    cells = rules.DataSummary("c", "instances", ("background", "object"), 9, 1, ((512, 512),), 110.0)
+    membranes = rules.DataSummary("m", "semantic", ("a", "b"), 9, 1, ((512, 512),), None, (0.3, 0.7))
+    for experiment in known.values():
+        names = [(v.name, split) for v in experiment.variants for split in v.splits or experiment.splits]
+        assert len(names) == len(set(names))
+        for run in experiment.runs(splits, "tune"):
+            summary = membranes if run.split.name.startswith("isbi") else cells
+            provenance.plan_for(summary, run.variant.recipe, run.variant.settings, run.minutes)
+
+
+def test_an_unknown_name_is_told(tmp_path, split):
+    with pytest.raises(RecipeError, match="expected one of the lists a, b, found 'c'"):
+        experiments_named(["c"], {"a": None, "b": None})
+    path = tmp_path / "lists.toml"
+    path.write_text('[a]\ntitle = "t"\nsplits = ["dics"]\n')
+    with pytest.raises(RecipeError, match="a: expected known fields and splits, found dics"):
+        read_experiments({"discs": split}, path)
+
+
+# The command.
+
+
+@pytest.fixture
+def lists(monkeypatch, split):
+    """The command with one list, `tiny`, of two seeds."""
+    listed = Experiment("tiny", "Tiny", ("discs",), (6.0,), (0, 1), variants=(Variant("v", settings=TINY),), test=True)
+    monkeypatch.setattr(command, "read_splits", lambda: {"discs": split})
+    monkeypatch.setattr(command, "read_experiments", lambda splits: {"tiny": listed})
+
+
+def options(bench):
+    return ["--folder", str(bench.folder), "--page", str(bench.folder / "page.md")]
+
+
+def test_a_trial_is_no_row_of_the_benchmark(bench, lists, capsys):
+    assert command.main(["tiny", "--steps", "3", "--test", *options(bench)], bench.records) == 0
+    assert not bench.records.rows.exists()
+    assert len(list((bench.folder / "trials").iterdir())) == 2
+    assert len(bench.records.looks.read_text().splitlines()) == 2
+    assert command.main(["tiny", "--steps", "3", "--test", *options(bench)], bench.records) == 0
+    assert len(bench.records.looks.read_text().splitlines()) == 2
+    assert "mean Dice 0." in capsys.readouterr().out
+
+
+def test_a_dry_run_says_what_is_to_come_and_does_nothing(bench, lists, capsys):
+    assert command.main(["tiny", "--dry-run", *options(bench)], bench.records) == 0
+    out = capsys.readouterr().out
+    assert "2 runs, 12 minutes of training to come" in out
+    assert "new             6.0 min  discs, v, 6 minutes, seed 1, scored on tune" in out
+    assert not list(bench.folder.glob("discs*"))
+
+
+def test_a_run_that_fails_is_told_and_the_others_are_finished(bench, lists, capsys, monkeypatch):
+    train = execution.train_run
+
+    def failing(*arguments, **options):
+        if options["seed"] == 0:
+            raise RecipeError("expected better")
+        return train(*arguments, **options)
+
+    monkeypatch.setattr(execution, "train_run", failing)
+    assert command.main(["tiny", "--steps", "3", *options(bench)], bench.records) == 1
+    assert "expected better" in capsys.readouterr().err
+    assert len(list((bench.folder / "trials").iterdir())) == 1
+
+
+def test_names_are_asked_for_before_hours_are_spent(bench, lists, capsys):
+    assert command.main([*options(bench)], bench.records) == 0
+    assert capsys.readouterr().out == "tiny         Tiny\n"
+    assert command.main(["tany", *options(bench)], bench.records) == 1
+
+
+def test_a_sitting_ends_in_time():
+    assert command.fits(600, left=601, sitting=10800)
+    assert not command.fits(600, left=599, sitting=10800)
+    assert command.fits(20000, left=599, sitting=10800)
+    assert not command.fits(20000, left=0, sitting=10800)
+    assert command.fits(0.0, left=1, sitting=10800)
+
+
+def test_a_long_run_is_interrupted_when_the_sitting_ends(bench, lists, capsys, monkeypatch):
+    monkeypatch.setattr(command, "fits", lambda *seconds: True)
+    tiny = ["tiny", "--only", "seed0", "--steps", "200", *options(bench)]
+    assert command.main([*tiny, "--until", "0.002"], bench.records) == 0
+    assert "interrupted; everything is saved" in capsys.readouterr().out
+    assert not (bench.folder / "trials").exists()
+
+
+def test_deadlines_are_listeners_that_ask_once(monkeypatch):
+    asked = []
+    monkeypatch.setattr(execution.signal, "raise_signal", asked.append)
+    deadline = Deadline(0.0)
+    assert isinstance(deadline, Listener)
+    for _ in range(3):
+        deadline.progress(1, 2, 0.5, None, 1.0)
+    assert len(asked) == 1
+    Deadline(None).progress(1, 2, 0.5, None, 1.0)
+    assert len(asked) == 1
+
+
+def test_the_command_can_be_started_as_the_page_says():
+    path = provenance.REPOSITORY / "benchmarks" / "run.py"
+    done = subprocess.run([sys.executable, str(path), "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--dry-run" in done.stdout
