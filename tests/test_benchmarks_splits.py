@@ -107,10 +107,12 @@ def test_crops_of_one_field_are_found_and_others_are_not():
 
 
 def test_images_of_other_sizes_or_colours_are_other_fields():
-    whole = smooth_field(0, 64, 128)
+    whole = smooth_field(0, 64, 128) // 2 + 40
     right = whole[:, :, 64:]
-    colour = np.concatenate([right, right, 255 - right])
-    samples = [sample_of("a", whole[:, :, :64]), sample_of("b", colour), sample_of("c", right[:, :, :50])]
+    # Coloured, and as grey the very image that would go on.
+    colour = np.concatenate([right - 20, right, right + 20])
+    left = np.concatenate([whole[:, :, :64]] * 3)
+    samples = [sample_of("a", left), sample_of("b", colour), sample_of("c", right[:, :, :50])]
     assert fields_of(samples) == ["a", "b", "c"]
 
 
