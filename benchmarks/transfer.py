@@ -342,9 +342,10 @@ def finish(jobs: Sequence[Job], path: Path, do: Callable[[Job], float]) -> None:
 
 
 def cell(rows: Sequence[Row]) -> str:
-    """'mean (lowest to highest)' in percent."""
+    """'mean (lowest to highest)' in percent; of a single draw its figure, of none a dash."""
     values = [100 * row["accuracy"] for row in rows]
-    return f"{np.mean(values):.1f} ({min(values):.1f} to {max(values):.1f})" if values else "-"
+    spread = f" ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else ""
+    return f"{np.mean(values):.1f}{spread}" if values else "-"
 
 
 def table(rows: Sequence[Row]) -> str:
