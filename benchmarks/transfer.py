@@ -18,8 +18,8 @@ and those to pre-train on come from the rest. A draw is a seed: of the labelled 
 order of the batches. Budgets are steps, so that a busy machine changes no result.
 
 Every figure is a line in `rows.jsonl` of the output folder, written when it is there; a command that is started again
-goes on with what is missing. The table is printed at the end, also when it is interrupted. About 20 minutes of one
-core, and 8 for the control.
+goes on with what is missing. The table is printed at the end, also when it is interrupted. A draw takes about 7
+minutes of one core.
 """
 
 from __future__ import annotations
