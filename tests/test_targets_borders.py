@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from ushape.targets.borders import border_weights, compact_ids, contacts, separate_touching
+from ushape.data.catalog import open_dataset
+from ushape.errors import DataError
+from ushape.targets.borders import border_weights, border_weights_2019, compact_ids, contacts, separate_touching
 
 
 def drawn(*rows):
@@ -40,6 +42,15 @@ def brute_weights(mask, w0, sigma):
         term = w0 * np.exp(-((distances[0] + distances[1]) ** 2) / (2 * sigma**2))
         weights += np.where(mask == 0, term, 0)
     return weights
+
+
+def brute_weights_2019(mask):
+    """The later formula word by word, with the numbers of the authors."""
+    ids = [i for i in np.unique(mask) if i > 0]
+    distances = [ndimage.distance_transform_edt(mask != i) for i in ids] + [np.full(mask.shape, np.inf)] * 2
+    first, second = np.sort(distances, axis=0)[:2]
+    background = 0.1 + 0.9 * np.exp(-(first**2) / (2 * 10**2)) + 50 * np.exp(-((first + second) ** 2) / (2 * 6**2))
+    return np.where(mask > 0, 1, np.where(mask == 0, background, 0))
 
 
 def touching_pairs(mask):
@@ -135,7 +146,7 @@ def test_brute_force_gives_the_same_weights(size, n, w0, sigma):
         assert expected.max() > 1.5
         weights = border_weights(mask, w0, sigma)
         assert weights.dtype == np.float32
-        assert np.abs(weights - expected).max() < 1.1e-4
+        assert np.abs(weights - expected).max() < 1e-4
 
 
 def test_far_cells_have_no_term_and_the_cut_is_below_the_promise():
@@ -170,3 +181,38 @@ def test_ignored_pixels_weigh_nothing():
     mask = boxes(0, (30, 30), 6)
     weights = border_weights(mask)
     assert np.array_equal(weights == 0, mask == -1)
+
+
+@pytest.mark.parametrize("size, n", [((60, 70), 12), ((40, 40), 2), ((14, 20, 24), 8), ((90, 30), 1), ((9, 9), 0)])
+def test_brute_force_gives_the_same_weights_of_2019(size, n):
+    for seed in range(3):
+        mask = boxes(seed, size, n)
+        weights = border_weights_2019(mask)
+        assert weights.dtype == np.float32
+        assert np.abs(weights - brute_weights_2019(mask)).max() < 1e-4
+
+
+def test_the_weights_of_2019_by_hand():
+    mask = np.zeros((5, 200), np.int32)
+    mask[:, :20], mask[:, 25:30], mask[0, 0] = 1, 2, -1
+    weights = border_weights_2019(mask)
+    assert weights[2, 199] == pytest.approx(0.1, abs=1e-6)
+    assert weights[2, 40] == pytest.approx(0.1 + 0.9 * np.exp(-(11**2) / 200) + 50 * np.exp(-(32**2) / 72), abs=5e-5)
+    # Five background pixels lie between the two: d1 + d2 = 6 at each.
+    assert weights[2, 22] == pytest.approx(0.1 + 0.9 * np.exp(-9 / 200) + 50 * np.exp(-36 / 72), rel=1e-6)
+    assert (weights[mask > 0] == 1).all()
+    assert weights[0, 0] == 0
+
+
+@pytest.mark.parametrize("name", ["dsb2018", "dic-hela"])
+def test_brute_force_gives_the_same_weights_on_real_masks(name, real_data):
+    try:
+        dataset = open_dataset(name)
+    except DataError:
+        pytest.skip(f"no {name} under USHAPE_DATA")
+    mask = dataset.annotated.samples[0].read_mask()
+    # The middle of the image is enough, and brute force is slow.
+    mask = separate_touching(mask[tuple(slice(n // 4, 3 * n // 4) for n in mask.shape)])
+    assert np.unique(mask).size > 3
+    assert np.abs(border_weights(mask) - brute_weights(mask, 10, 5)).max() < 1e-4
+    assert np.abs(border_weights_2019(mask) - brute_weights_2019(mask)).max() < 1e-4

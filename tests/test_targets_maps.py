@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ushape.errors import DataError, RecipeError
-from ushape.targets.borders import border_weights, compact_ids, separate_touching
+from ushape.targets.borders import border_weights, border_weights_2019, compact_ids, separate_touching
 from ushape.targets.maps import Encoding, encode, inner_distance
 
 KINDS = ("semantic", "ridge", "border", "distance")
@@ -58,6 +58,13 @@ def test_ridge_maps_are_the_separated_mask_and_the_weights_of_the_paper():
     assert np.array_equal(maps.classes, np.sign(separate))
     assert np.array_equal(maps.weights, border_weights(separate, 7, 3, False))
     assert (maps.weights != encode(mask, replace(encoding, class_balance=True)).weights).any()
+
+
+def test_the_later_weights_are_chosen_by_name():
+    mask = drawn("1111222", "1111222", ".......", "..33...")
+    maps = encode(mask, Encoding("ridge", weights="falk2019"))
+    assert np.array_equal(maps.weights, border_weights_2019(separate_touching(mask)))
+    assert np.array_equal(maps.classes, encode(mask, Encoding("ridge")).classes)
 
 
 def test_the_border_is_the_rim_of_the_object_itself():
@@ -167,7 +174,7 @@ def test_the_channels_of_each_kind():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_encoding_survives_json(kind):
-    encoding = Encoding(kind, n_classes=4, distance_cap=7.5, w0=3.0)
+    encoding = Encoding(kind, n_classes=4, distance_cap=7.5, w0=3.0, weights="falk2019")
     assert Encoding.from_dict(json.loads(json.dumps(encoding.to_dict()))) == encoding
     with pytest.raises(FrozenInstanceError, match="cannot assign"):
         encoding.w0 = 1.0
@@ -178,6 +185,10 @@ def test_messages_say_what_was_found():
         RecipeError, match=r"^expected an encoding of semantic, ridge, border, distance, label, found 'edge'"
     ):
         Encoding("edge")
+    with pytest.raises(
+        RecipeError, match=r"^expected the encoding's weights to be ronneberger2015 or falk2019, found 2019$"
+    ):
+        Encoding("ridge", weights=2019)
     with pytest.raises(RecipeError, match=r"^expected the encoding's border_width to be at least 1, found 0"):
         Encoding("border", border_width=0)
     with pytest.raises(RecipeError, match=r"^expected the encoding's distance_cap to be more than 0, found -1"):

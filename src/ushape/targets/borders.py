@@ -9,7 +9,9 @@ Conventions
   pixel centre to pixel centre: a background pixel beside a cell is at distance 1.
 - Neighbours are the 8 (in 3-D 26) pixels that share a side or a corner.
 
-Reference: Ronneberger et al. 2015, equation 2 and section 3.
+References
+- Ronneberger et al. 2015, equation 2 and section 3.
+- Falk et al. 2019, U-Net: deep learning for cell counting, detection, and morphometry (the authors' later weights).
 """
 
 from __future__ import annotations
@@ -23,13 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-__all__ = ["border_weights", "compact_ids", "contacts", "separate_touching"]
+__all__ = ["border_weights", "border_weights_2019", "compact_ids", "contacts", "separate_touching"]
 
 Mask = NDArray[np.integer[Any]]
 Float = NDArray[np.float32]
 
 # Where the border term would be smaller than this it is left at 0.
-NEGLIGIBLE = 1e-4
+NEGLIGIBLE = 5e-5
 
 
 def compact_ids(mask: Mask) -> tuple[NDArray[np.int32], int]:
@@ -77,7 +79,7 @@ def border_weights(mask: Mask, w0: float = 10.0, sigma: float = 5.0, class_balan
     """The weight of each pixel in the loss, w_c + w0 exp(-(d1 + d2)^2 / (2 sigma^2)) (P14).
 
     d1 and d2 are a background pixel's distances to the nearest and to the second nearest object. The border term is
-    0 inside objects and where there are fewer than two objects, and it is left out where it is below 1e-4. w_c is
+    0 inside objects and where there are fewer than two objects, and it is left out where it is below 5e-5. w_c is
     n / (2 n_c) for the class c of the pixel, object or background, with n_c of all n counted pixels: both classes
     weigh the same together, and the mean of w_c is 1. With one class only, or without class_balance, w_c = 1.
 
@@ -96,13 +98,49 @@ def border_weights(mask: Mask, w0: float = 10.0, sigma: float = 5.0, class_balan
         if n_object and n_background:
             weights[mask > 0] = (n_object + n_background) / (2 * n_object)
             weights[mask == 0] = (n_object + n_background) / (2 * n_background)
+    weights += _border_term(mask, w0, sigma)
+    weights[mask < 0] = 0
+    return weights.astype(np.float32)
+
+
+def border_weights_2019(
+    mask: Mask, background: float = 0.1, w0: float = 50.0, sigma: float = 6.0, fade: float = 10.0
+) -> Float:
+    """The weights of the authors' later release: 1 on objects, and little on background that is far from all of them.
+
+    A background pixel weighs v + (1 - v) exp(-d1^2 / (2 fade^2)) + w0 exp(-(d1 + d2)^2 / (2 sigma^2)), with
+    v = `background`. Without any object it weighs v; with one only, there is no last term.
+
+    Args:
+        mask: (*space) instances, -1 = ignore; touching objects are separated beforehand.
+        background: what background weighs far from all objects.
+        w0: the border term's height.
+        sigma: its reach, in pixels.
+        fade: how far from objects, in pixels, background still weighs nearly as much as they do.
+
+    Returns:
+        (*space) float32; 0 at ignored pixels. The border term is left out where it is below 5e-5.
+    """
+    weights = np.ones(mask.shape)
+    here = mask == 0
+    near = np.zeros(mask.shape)
+    if (mask > 0).any():
+        near = np.exp(-(ndimage.distance_transform_edt(mask <= 0) ** 2) / (2 * fade**2))
+    weights[here] = background + (1 - background) * near[here]
+    weights += _border_term(mask, w0, sigma)
+    weights[mask < 0] = 0
+    return weights.astype(np.float32)
+
+
+def _border_term(mask: Mask, w0: float, sigma: float) -> NDArray[np.float64]:
+    """w0 exp(-(d1 + d2)^2 / (2 sigma^2)) on background, 0 elsewhere and where it is negligible."""
+    term = np.zeros(mask.shape)
     if w0 > NEGLIGIBLE:
         reach = sigma * math.sqrt(2 * math.log(w0 / NEGLIGIBLE))
         both = _two_nearest(mask, reach)
         near = (both <= reach) & (mask == 0)
-        weights[near] += w0 * np.exp(-(both[near] ** 2) / (2 * sigma**2))
-    weights[mask < 0] = 0
-    return weights.astype(np.float32)
+        term[near] = w0 * np.exp(-(both[near] ** 2) / (2 * sigma**2))
+    return term
 
 
 def _two_nearest(mask: Mask, reach: float) -> NDArray[np.float64]:

@@ -32,11 +32,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ushape.errors import DataError, RecipeError
-from ushape.targets.borders import border_weights, compact_ids, contacts, separate_touching
+from ushape.targets.borders import border_weights, border_weights_2019, compact_ids, contacts, separate_touching
 
 __all__ = ["Encoding", "EncodingKind", "TrainingMaps", "encode", "inner_distance"]
 
 EncodingKind = Literal["semantic", "ridge", "border", "distance", "label"]
+WeightsKind = Literal["ronneberger2015", "falk2019"]
 Mask = NDArray[np.integer[Any]]
 Float = NDArray[np.float32]
 
@@ -51,6 +52,8 @@ class Encoding:
     gap_weight     semantic, two classes: height of the weight on background between near pieces of the other class,
                    which keeps pieces apart; its reach is `sigma` (P14, with connected pieces for cells)
     ridge_width    ridge: thickness in px of the background opened between touching objects
+    weights        ridge: `ronneberger2015`, the paper's (P14), or `falk2019`, those of the authors' later release with
+                   their own numbers: `w0`, `sigma` and `class_balance` are for the former only
     w0             ridge: height of the weight on background between near objects (P14)
     sigma          ridge: reach of that weight in px
     class_balance  ridge: whether object and background weigh the same together
@@ -64,6 +67,7 @@ class Encoding:
     class_weights: tuple[float, ...] = ()
     gap_weight: float = 0.0
     ridge_width: int = 1
+    weights: WeightsKind = "ronneberger2015"
     w0: float = 10.0
     sigma: float = 5.0
     class_balance: bool = True
@@ -74,6 +78,10 @@ class Encoding:
     def __post_init__(self) -> None:
         if self.kind not in get_args(EncodingKind):
             raise RecipeError(f"expected an encoding of {', '.join(get_args(EncodingKind))}, found {self.kind!r}")
+        if self.weights not in get_args(WeightsKind):
+            raise RecipeError(
+                f"expected the encoding's weights to be {' or '.join(get_args(WeightsKind))}, found {self.weights!r}"
+            )
         least = {"n_classes": 2, "ridge_width": 1, "border_width": 1, "w0": 0, "touch_weight": 0, "gap_weight": 0}
         for name, bound in least.items():
             if getattr(self, name) < bound:
@@ -199,7 +207,10 @@ def _semantic(mask: NDArray[np.int32], encoding: Encoding) -> TrainingMaps:
 
 def _ridge(mask: NDArray[np.int32], encoding: Encoding) -> TrainingMaps:
     separate = separate_touching(mask, encoding.ridge_width)
-    weights = border_weights(separate, encoding.w0, encoding.sigma, encoding.class_balance)
+    if encoding.weights == "falk2019":
+        weights = border_weights_2019(separate)
+    else:
+        weights = border_weights(separate, encoding.w0, encoding.sigma, encoding.class_balance)
     return TrainingMaps(np.sign(separate).astype(np.int16), weights)
 
 
