@@ -369,7 +369,7 @@ def test_wrong_options_of_a_prediction_are_one_error(folder, model_file, tmp_pat
         ["predict", model_file, folder / "images", "-o", tmp_path / "out"],
         ["evaluate", model_file, folder],
     ):
-        assert "expected 1, 2, 4 or 8 rotations, found 3" in fails(*command, "--rotations", 3)
+        assert "expected 1, 2, 4, 7 or 8 rotations, found 3" in fails(*command, "--rotations", 3)
         assert "expected a device this machine has" in fails(*command, "--device", "abacus")
 
 

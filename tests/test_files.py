@@ -237,7 +237,7 @@ def test_a_mistake_of_the_program_is_not_hidden(model, tmp_path):
 
 
 def test_a_wrong_number_of_rotations_is_one_error(model, tmp_path):
-    with pytest.raises(RecipeError, match=r"^expected 1, 2, 4 or 8 rotations, found 3; choose one of these$"):
+    with pytest.raises(RecipeError, match=r"^expected 1, 2, 4, 7 or 8 rotations, found 3; choose one of these$"):
         predict_files(model, [str(tmp_path / "none.png")], tmp_path / "out", symmetries=3)
     assert not (tmp_path / "out").exists()
 

@@ -280,7 +280,7 @@ def test_two_classes_are_scored_as_pieces_too():
 
 def test_wrong_options_are_told_once_and_before_any_image():
     data = disc_dataset(2)
-    with pytest.raises(RecipeError, match=r"^expected 1, 2, 4 or 8 rotations, found 5; choose one of these$"):
+    with pytest.raises(RecipeError, match=r"^expected 1, 2, 4, 7 or 8 rotations, found 5; choose one of these$"):
         small_model("instances").evaluate(data, symmetries=5)
     with pytest.raises(RecipeError, match=r"^expected a device this machine has"):
         small_model("instances", device="abacus").evaluate(data)

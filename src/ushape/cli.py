@@ -66,7 +66,9 @@ Csv = Annotated[Path | None, typer.Option("--csv", help="Write each image's scor
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Data = Annotated[str, typer.Argument(help="A folder, or a name from `ushape datasets list`, with a part as name:part.")]
 ModelArgument = Annotated[str, typer.Argument(help="A run folder or a model file.")]
-Rotations = Annotated[int, typer.Option(help="Average over 1, 2, 4 or 8 flips and quarter turns of each image.")]
+Rotations = Annotated[
+    int, typer.Option(help="Average over 1, 2, 4 or 8 flips and quarter turns of each image, or the paper's 7 angles.")
+]
 
 
 def clock() -> Clock:

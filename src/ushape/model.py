@@ -34,7 +34,8 @@ from ushape.network.hardware import best_dtype, choose_device
 from ushape.network.unet import UNet
 from ushape.prediction.engines import LabelEngine, TorchEngine
 from ushape.prediction.features import features
-from ushape.prediction.tiled import ORIENTATIONS, Progress, predict_tiled
+from ushape.prediction.rotations import check_rotations, predict_averaged
+from ushape.prediction.tiled import Progress
 from ushape.preparation import Preparation, has_colours_last, shrunk, to_channels_first
 from ushape.tally import Evaluation, LabelTally, Tally, score_masks
 from ushape.targets.instances import Decision, maps_to_instances, without_specks
@@ -107,8 +108,7 @@ class Model:
             raise RecipeError(
                 f"expected 1 rotation for a classifier, found {symmetries}; a turned image may be of another class"
             )
-        if symmetries not in ORIENTATIONS:
-            raise RecipeError(f"expected 1, 2, 4 or 8 rotations, found {symmetries}; choose one of these")
+        check_rotations(symmetries)
 
     def hardware(self) -> tuple[torch.device, torch.dtype]:
         """Where the network runs, and in which precision."""
@@ -142,7 +142,7 @@ class Model:
         prepared = self.preparation(image)
         geometry = self.network.geometry
         tile_size = self.largest_tile()
-        maps = predict_tiled(self.engine(), prepared, geometry, tile_size, symmetries=symmetries, progress=progress)
+        maps = predict_averaged(self.engine(), prepared, geometry, tile_size, rotations=symmetries, progress=progress)
         return maps.astype(np.float32, copy=False)
 
     def decide(self, maps: NDArray[np.float32]) -> Prediction:
@@ -164,7 +164,8 @@ class Model:
         """Segment one image of any size.
 
         image       (H, W), (H, W, 3 or 4), (C, H, W), or any order with `axes`; any integer or floating type
-        symmetries  1, 2, 4 or 8: average over so many flips and quarter turns of the image (slower, a little better)
+        symmetries  1, 2, 4 or 8: average over so many flips and quarter turns of the image (slower, a little better);
+                    7: over seven angles, as in the paper
         progress    called with (tiles done, tiles in all)
         """
         image = self.channels_first(image, axes)

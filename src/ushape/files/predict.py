@@ -113,7 +113,7 @@ def predict_files(
     names       files, folders or patterns
     save        any of labels, probabilities, overlay, table
     format      of the labels: tif, nii.gz, or png for single images with up to 65535 objects
-    symmetries  1, 2, 4 or 8 flips and quarter turns to average over
+    symmetries  1, 2, 4 or 8 flips and quarter turns to average over, or 7 angles, as in the paper
     overwrite   replace results from before
     resume      continue an interrupted prediction with the same model and options: images with all results are skipped
     say         called with words for a person after each image

@@ -53,18 +53,18 @@ def _turned(array: NDArray[Any], orientation: int) -> NDArray[Any]:
     return np.rot90(flipped, orientation % 4, axes=(-2, -1))
 
 
-def _batches(todo: list[Tile], batch_size: int) -> Iterator[list[Tile]]:
+def batches(todo: list[Tile], batch_size: int) -> Iterator[list[Tile]]:
     """The tiles in order, `batch_size` at a time."""
     return (todo[i : i + batch_size] for i in range(0, len(todo), batch_size))
 
 
-def _answers(run: Runner, image: Floats, batch: list[Tile], geometry: Geometry) -> Floats:
-    """The network's outputs (B, K, *out) for the batch; SizeError where they have another size."""
-    answers = run(np.stack([read_tile(image, tile) for tile in batch]))
-    out = tuple(geometry.output_size(n) for n in batch[0].size)
-    if answers.shape != (len(batch), *answers.shape[1:2], *out):
+def answers_to(run: Runner, regions: Floats, geometry: Geometry) -> Floats:
+    """The network's outputs (B, K, *out) for regions (B, C, *read); SizeError where they have another size."""
+    answers = run(regions)
+    out = tuple(geometry.output_size(n) for n in regions.shape[2:])
+    if answers.shape != (len(regions), *answers.shape[1:2], *out):
         raise SizeError(
-            f"expected the network's output to be (batch, classes, *size) = ({len(batch)}, K, "
+            f"expected the network's output to be (batch, classes, *size) = ({len(regions)}, K, "
             f"{', '.join(map(str, out))}), found {answers.shape}; give the network's own geometry"
         )
     return answers
@@ -77,6 +77,16 @@ def _check_image(image: Floats) -> None:
             "expected a floating point image (C, height, width) or (C, depth, height, width), found "
             f"{image.dtype} of shape {image.shape}; normalise it, and add the channel axis where it is missing"
         )
+
+
+def largest_tile(
+    image: Floats, geometry: Geometry, tile_size: int | Sequence[int] | None, batch_size: int
+) -> int | Sequence[int]:
+    """The tile size that is asked for, or the default one; an error for what cannot be predicted."""
+    if batch_size < 1:
+        raise RecipeError(f"expected a batch of at least 1 tile, found {batch_size}; choose 1 or more")
+    _check_image(image)
+    return max(TILE_SIZE[image.ndim - 1], geometry.smallest_tile) if tile_size is None else tile_size
 
 
 def _predict(
@@ -94,8 +104,8 @@ def _predict(
     total, done = sum(len(todo) for _, _, todo in plan), 0
     result: Floats | None = None
     for orientation, copy, todo in plan:
-        for batch in _batches(todo, batch_size):
-            answers = _answers(run, copy, batch, geometry)
+        for batch in batches(todo, batch_size):
+            answers = answers_to(run, np.stack([read_tile(copy, tile) for tile in batch]), geometry)
             if result is None:
                 result = np.zeros((answers.shape[1], *image.shape[1:]), answers.dtype)
             # Writing into a turned view of the result turns the answers back without a copy.
@@ -142,8 +152,5 @@ def predict_tiled(
     """
     if symmetries not in ORIENTATIONS:
         raise RecipeError(f"expected 1, 2, 4 or 8 symmetries to average, found {symmetries}; choose one of these")
-    if batch_size < 1:
-        raise RecipeError(f"expected a batch of at least 1 tile, found {batch_size}; choose 1 or more")
-    _check_image(image)
-    limit = max(TILE_SIZE[image.ndim - 1], geometry.smallest_tile) if tile_size is None else tile_size
+    limit = largest_tile(image, geometry, tile_size, batch_size)
     return _predict(run, image, geometry, lambda size: tiles(geometry, size, limit), batch_size, symmetries, progress)
