@@ -1,8 +1,23 @@
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from ushape.picture.canvas import Drawing, text_width
-from ushape.picture.plate import Frame, Inset, Panel, colour_map, compose, draw_panels, heat, in_lines, shrunk
+from ushape.picture.plate import (
+    Frame,
+    Inset,
+    Panel,
+    Plate,
+    colour_map,
+    compose,
+    draw_panels,
+    heat,
+    in_lines,
+    shrunk,
+    small_jpeg,
+)
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -83,3 +98,31 @@ def test_panels_stand_in_rows(columns, wide, high):
     for top, left, bottom, right in boxes:
         # Twice as wide as high, and as wide as a panel may be.
         assert (right - left + 1) / (bottom - top + 1) == pytest.approx(2, rel=0.02)
+
+
+def test_a_small_jpeg_is_shrunk_and_never_enlarged():
+    # Columns of two pixels: halved, each is one pixel of its own colour, and a thin red line keeps being red.
+    picture = np.full((40, 80, 3), 200, np.uint8)
+    picture[:, 40:42] = RED
+    opened = Image.open(io.BytesIO(small_jpeg(picture, 40)))
+    assert (opened.format, opened.size) == ("JPEG", (40, 20))
+    red, green, blue = np.asarray(opened)[10, 20].astype(int)
+    assert red > 200 > 100 > max(green, blue)
+    assert Image.open(io.BytesIO(small_jpeg(picture, 400))).size == (80, 40)
+
+
+def test_noise_can_be_written():
+    noise = np.random.default_rng(0).integers(0, 256, (60, 50, 3), np.uint8)
+    assert Image.open(io.BytesIO(small_jpeg(noise, quality=95))).size == (50, 60)
+
+
+def test_in_a_notebook_a_plate_shows_picture_and_caption(monkeypatch):
+    display = pytest.importorskip("IPython.display", reason="IPython is not installed: only notebooks need it")
+    shown = []
+    monkeypatch.setattr(display, "display", shown.append)
+    plate = Plate(np.zeros((4, 6, 3), np.uint8), "What it shows.")
+    plate._ipython_display_()
+    assert Image.open(io.BytesIO(shown[0].data)).size == (6, 4)
+    assert shown[1].data == "*What it shows.*"
+    Plate(plate.picture, "")._ipython_display_()
+    assert len(shown) == 3

@@ -3,6 +3,8 @@
     import ushape
     network = ushape.UNet()                          # the network of the 2015 paper
     dataset = ushape.open_dataset("cells/")          # a folder, or a name from the catalog
+    findings = ushape.examine(dataset)               # the data doctor: what is wrong or odd, a sentence each
+    plan = ushape.make_plan(dataset, minutes=10)     # what would be trained, and why: plan.recipe.reasons
     model = ushape.train(dataset, minutes=10)
     prediction = model.predict(image)                # .labels, .probabilities, .instances
     scores = model.evaluate(ushape.open_dataset("test/")).scores
@@ -19,12 +21,14 @@ if TYPE_CHECKING:
     from ushape.data.catalog import open_dataset as open_dataset
     from ushape.data.dataset import Dataset as Dataset
     from ushape.data.dataset import Sample as Sample
+    from ushape.data.doctor import examine as examine
     from ushape.errors import UshapeError as UshapeError
     from ushape.model import Model as Model
     from ushape.model import Prediction as Prediction
     from ushape.model import load as load
     from ushape.network.unet import UNet as UNet
     from ushape.run import train as train
+    from ushape.training.planning import make_plan as make_plan
 
 __version__ = "0.1.0"
 
@@ -35,7 +39,9 @@ HOMES = {
     "Sample": "ushape.data.dataset",
     "UNet": "ushape.network.unet",
     "UshapeError": "ushape.errors",
+    "examine": "ushape.data.doctor",
     "load": "ushape.model",
+    "make_plan": "ushape.training.planning",
     "open_dataset": "ushape.data.catalog",
     "train": "ushape.run",
 }
@@ -47,7 +53,9 @@ __all__ = [
     "Sample",
     "UNet",
     "UshapeError",
+    "examine",
     "load",
+    "make_plan",
     "open_dataset",
     "train",
 ]

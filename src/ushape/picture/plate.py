@@ -5,11 +5,12 @@ put between them pixel by pixel. A small picture is enlarged without blurring, s
 a large one is averaged down.
 
 Conventions: pictures are (height, width, 3) uint8 RGB. Every function that draws gives a `Plate`: the picture, and
-beside it, as text, what it shows and what it does not; a notebook can print that below.
+beside it, as text, what it shows and what it does not. In a notebook a plate shows itself, with that text below.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -22,10 +23,25 @@ from ushape.picture.canvas import Drawing, Shape, Text, png, text_width
 from ushape.picture.legend import INK, SOFT
 from ushape.picture.overlay import Colour, Picture
 
-__all__ = ["Frame", "Inset", "Panel", "Plate", "colour_map", "compose", "draw_panels", "heat", "in_lines", "shrunk"]
+__all__ = [
+    "Frame",
+    "Inset",
+    "Panel",
+    "Plate",
+    "colour_map",
+    "compose",
+    "draw_panels",
+    "heat",
+    "in_lines",
+    "shrunk",
+    "small_jpeg",
+]
 
 MARGIN, GAP, TITLE, WORDS, LINE = 24.0, 18.0, 17.0, 11.5, 15.0
 """Around everything and between panels; sizes of the heading and of words, and from line to line."""
+
+NOTEBOOK_WIDTH, NOTEBOOK_QUALITY = 1000, 75
+"""In a notebook: pixels, as wide as a cell, and JPEG's quality, so that a file full of plates stays small."""
 
 THICK = 2
 """Pixels of the plate that the line of a frame is thick."""
@@ -35,10 +51,17 @@ HEATED = "inferno"
 
 
 class Plate(NamedTuple):
-    """What every drawing gives."""
+    """What every drawing gives; as the last line of a notebook's cell it shows the picture and the caption below."""
 
     picture: Picture
     caption: str
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import Image, Markdown, display
+
+        display(Image(small_jpeg(self.picture)))
+        if self.caption:
+            display(Markdown(f"*{self.caption}*"))
 
 
 @dataclass(frozen=True)
@@ -99,6 +122,17 @@ def shrunk(values: NDArray[np.floating[Any]], size: tuple[int, int]) -> NDArray[
     wanted = (min(width, size[1]), min(height, size[0]))
     made = PillowImage.fromarray(np.asarray(values, np.float32)).resize(wanted, PillowImage.Resampling.BOX)
     return np.asarray(made)
+
+
+def small_jpeg(picture: Picture, width: int = NOTEBOOK_WIDTH, quality: int = NOTEBOOK_QUALITY) -> bytes:
+    """A JPEG file at most `width` pixels wide: of noisy images a fraction of a PNG's bytes."""
+    image = PillowImage.fromarray(np.ascontiguousarray(picture))
+    if image.width > width:
+        image = image.resize((width, round(image.height * width / image.width)), PillowImage.Resampling.LANCZOS)
+    written = io.BytesIO()
+    # Colours at full resolution, because outlines are one pixel wide and words are small.
+    image.save(written, "JPEG", quality=quality, subsampling=0)
+    return written.getvalue()
 
 
 def in_lines(words: str, width: float, size: float = WORDS) -> list[str]:
