@@ -62,6 +62,7 @@ def executed(notebook: NotebookNode) -> NotebookNode:
         client = NotebookClient(
             notebook,
             timeout=TIMEOUT,
+            startup_timeout=TIMEOUT,
             kernel_name="python3",
             record_timing=False,
             coalesce_streams=True,

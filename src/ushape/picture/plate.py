@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,11 +58,11 @@ class Plate(NamedTuple):
     caption: str
 
     def _ipython_display_(self) -> None:
-        from IPython.display import Image, Markdown, display
-
-        display(Image(small_jpeg(self.picture)))
+        # Whoever calls this has IPython; nothing else needs it.
+        notebook = import_module("IPython.display")
+        notebook.display(notebook.Image(small_jpeg(self.picture)))
         if self.caption:
-            display(Markdown(f"*{self.caption}*"))
+            notebook.display(notebook.Markdown(f"*{self.caption}*"))
 
 
 @dataclass(frozen=True)
