@@ -148,7 +148,7 @@ def test_tensors_hold_prepared_images_and_their_classes():
 def test_the_plan_tells_its_rules():
     planned = make_plan(striped(80))
     recipe = planned.recipe
-    assert (recipe.network.head, recipe.encoding.kind, recipe.patch) == ("levels", "label", (12, 12))
+    assert (recipe.network.head, recipe.encoding.kind, recipe.patch) == ("bottom", "label", (12, 12))
     assert recipe.augmentation.mirror
     assert any("mirrored left and right too: the nearest neighbour" in reason for reason in recipe.reasons)
     assert len(planned.validation) == 16

@@ -81,7 +81,7 @@ def test_training_starts_from_the_model_with_its_network():
 def test_a_classifier_starts_from_a_segmenter():
     first = train_run(disc_dataset(4), keep_folder=False, steps=2, settings=SETTINGS, device="cpu").model
     planned = make_plan(striped(10), start=first, settings=("batch=8",))
-    assert (planned.recipe.network.head, planned.recipe.network.channels) == ("levels", 4)
+    assert (planned.recipe.network.head, planned.recipe.network.channels) == ("bottom", 4)
     model = train_run(striped(10), keep_folder=False, steps=1, start=first, settings=("batch=8",), device="cpu").model
     assert model.task == "classification"
 

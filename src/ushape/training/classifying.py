@@ -199,7 +199,7 @@ def plan_classifier(summary: DataSummary, channels: int, rounds: float, reason: 
     told = " x ".join(map(str, size))
     return Recipe(
         name="auto",
-        network=NetworkSettings(channels=channels, depth=depth, scale=scale, head="levels"),
+        network=NetworkSettings(channels=channels, depth=depth, scale=scale, head="bottom"),
         encoding=Encoding("label", n_classes=n_classes),
         patch=size,
         batch=batch,
@@ -208,8 +208,9 @@ def plan_classifier(summary: DataSummary, channels: int, rounds: float, reason: 
         foreground=0.0,
         smoothing=0.05,
         reasons=(
-            f"each image has one of {n_classes} classes, so the U-Net's features of every level are averaged over the "
-            "image and one linear layer tells the class",
+            f"each image has one of {n_classes} classes, so the features at the bottom of the U, which have seen most "
+            "of the image, are averaged over it and one linear layer tells the class; without the way up the same "
+            "minutes hold twice the steps (--set network.head=decoder keeps it)",
             f"images of {told} px, working scale {scale} and {depth} levels: the bottom sees them as "
             f"{' x '.join(str(-(-side // (scale << (depth - 1)))) for side in size)}",
             varied,
