@@ -91,14 +91,14 @@ def test_what_looks_like_nothing_when_mirrored_has_no_mirrored_neighbours():
 
 
 def test_whether_to_mirror():
-    assert whether_mirrored(Mirrored(0.2, 1.0)) == (
+    assert whether_mirrored(Mirrored(0.4, 1.0)) == (
         True,
-        "mirrored left and right too: the nearest neighbour is a mirrored one for 20% of the images, and tells the "
+        "mirrored left and right too: the nearest neighbour is a mirrored one for 40% of the images, and tells the "
         "class as well; what is classified is looked at both ways",
     )
     for mirrored, words in (
         (None, "nothing tells whether that keeps the class"),
-        (Mirrored(0.05, 1.0), "a mirrored one is the nearest neighbour of 5% of the images only"),
+        (Mirrored(0.25, 1.0), "a mirrored one is the nearest neighbour of 25% of the images only"),
         (Mirrored(0.5, 0.9), "nearest neighbours, mirrored ones among them, tell the class 90% as often"),
     ):
         mirror, told = whether_mirrored(mirrored)
