@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +34,12 @@ def read_command(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="lists in experiments.toml; default: all")
     parser.add_argument("--test", action="store_true", help="train on all of train and look at test: counted")
+    add_sitting(parser)
+    return parser.parse_args(arguments)
+
+
+def add_sitting(parser: argparse.ArgumentParser) -> None:
+    """Options of every command that runs lists of experiments."""
     parser.add_argument("--only", default="", metavar="TEXT", help="runs whose name or variant holds this text")
     parser.add_argument("--until", type=float, metavar="MINUTES", help="the length of the sitting")
     parser.add_argument("--renew", action="store_true", help="repeat also what older code made")
@@ -44,7 +50,15 @@ def read_command(arguments: Sequence[str] | None) -> argparse.Namespace:
     trial.add_argument("--steps", type=int, help="steps instead of the minutes of the list")
     trial.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
     parser.add_argument("--folder", type=Path, default=RUNS, help="where run folders lie; default: runs/benchmarks")
-    return parser.parse_args(arguments)
+
+
+def records_for(asked: argparse.Namespace, records: Records) -> Records:
+    """Where rows go: what was changed by hand is no benchmark, so its rows stay in the folder that git ignores.
+
+    A look is a look.
+    """
+    trial = asked.steps is not None or asked.settings
+    return replace(records, rows=asked.folder / TRIALS) if trial else records
 
 
 def chosen_runs(experiments: Sequence[Experiment], asked: argparse.Namespace) -> list[tuple[str, Run]]:
@@ -123,34 +137,39 @@ def sit(bench: Bench, chosen: Sequence[tuple[str, Run]], minutes: float | None) 
     return 1 if failed else 0
 
 
-def main(arguments: Sequence[str] | None = None, records: Records | None = None) -> int:
+def perform(asked: argparse.Namespace, records: Records) -> int:
     """Do what the command line asks; the exit status."""
-    asked = read_command(arguments)
-    records = records or Records()
-    if asked.steps is not None or asked.settings:
-        # What was changed by hand is no benchmark, so its rows stay in the folder that git ignores; a look is a look.
-        records = replace(records, rows=asked.folder / TRIALS)
+    experiments = experiments_named(asked.names, read_experiments(read_splits()))
+    if asked.tables:
+        for experiment in experiments:
+            text = render(experiment, read_splits(), records)
+            if text:
+                insert_table(asked.page, experiment, text)
+        return 0
+    if not asked.names:
+        print("\n".join(f"{each.name:<12} {each.title}" for each in experiments))
+        return 0
+    bench = Bench(records, asked.folder, asked.renew)
+    chosen = chosen_runs(experiments, asked)
+    return dry_run(bench, chosen) if asked.dry_run else sit(bench, chosen, asked.until)
+
+
+def guarded(action: Callable[[], int]) -> int:
+    """The exit status of an action; errors are told in a sentence."""
     try:
-        known = read_experiments(read_splits())
-        experiments = experiments_named(asked.names, known)
-        if asked.tables:
-            for experiment in experiments:
-                text = render(experiment, read_splits(), records)
-                if text:
-                    insert_table(asked.page, experiment, text)
-            return 0
-        if not asked.names:
-            print("\n".join(f"{each.name:<12} {each.title}" for each in experiments))
-            return 0
-        bench = Bench(records, asked.folder, asked.renew)
-        chosen = chosen_runs(experiments, asked)
-        return dry_run(bench, chosen) if asked.dry_run else sit(bench, chosen, asked.until)
+        return action()
     except UshapeError as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where the last checkpoint was", file=sys.stderr)
         return 130
+
+
+def main(arguments: Sequence[str] | None = None, records: Records | None = None) -> int:
+    """Read the command line and do what it asks; the exit status."""
+    asked = read_command(arguments)
+    return guarded(lambda: perform(asked, records_for(asked, records or Records())))
 
 
 if __name__ == "__main__":

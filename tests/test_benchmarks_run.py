@@ -158,12 +158,12 @@ def test_a_run_killed_between_look_and_row_is_looked_at_again_and_both_looks_are
 
 def test_ways_to_predict_share_a_training(bench, split, monkeypatch):
     job = bench.job(run_of(split), "list")
-    turned = replace(job.run, variant=replace(job.run.variant, name="turned", symmetries=8))
+    turned = replace(job.run, variant=replace(job.run.variant, name="turned", rotations=8))
     assert bench.train(job)
     bench.score(job)
     again = bench.job(turned, "list")
     assert bench.state(again) == "trained"
-    assert bench.score(again)["symmetries"] == 8
+    assert bench.score(again)["rotations"] == 8
     assert len(list(bench.records.rows.iterdir())) == 2
 
 

@@ -115,7 +115,7 @@ def test_a_score_that_is_undefined_is_a_dash(records):
 
 
 def test_variants_and_budgets_have_lines_of_their_own(records):
-    variants = (Variant("plain"), Variant("turned", symmetries=8))
+    variants = (Variant("plain"), Variant("turned", rotations=8))
     listed = Experiment("l", "t", ("a",), (1, 3), variants=variants)
     for run in listed.runs(SPLITS, "tune"):
         records.write(run, row(run, {"SEG": 0.8, "F1": 0.5}))
@@ -175,6 +175,6 @@ def test_a_missing_end_marker_is_told_and_nothing_is_lost(tmp_path):
 
 
 def test_a_run_is_named_by_what_it_was_asked_for():
-    run = Run(SPLITS["a"], "tune", Variant("x", symmetries=8), 2, minutes=10)
+    run = Run(SPLITS["a"], "tune", Variant("x", rotations=8), 2, minutes=10)
     assert run.slug.startswith("a-learn-auto-10minutes-seed2-")
     assert run.slug.endswith("-tune-x8")

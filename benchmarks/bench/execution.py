@@ -24,6 +24,7 @@ from typing import Any, Literal
 
 import ushape
 from bench.experiments import Run
+from bench.membranes import MembraneTally, pooled_scores
 from bench.provenance import REPOSITORY, RecipeContents, code_version, commit, machine
 from bench.records import Records, Row, now
 from bench.splits import open_stage
@@ -81,8 +82,16 @@ def events_in(folder: Path) -> list[dict[str, Any]]:
 
 
 def rounded(scores: Mapping[str, float]) -> dict[str, float]:
-    """Scores to five digits behind the point."""
-    return {name: round(value, 5) for name, value in scores.items()}
+    """Scores to six digits behind the point: warping errors are small."""
+    return {name: round(value, 6) for name, value in scores.items()}
+
+
+def seconds_an_image(model: ushape.Model, dataset: Dataset) -> float:
+    """How long the maps of the first image take, without rotations (P21), once others have warmed up the machine."""
+    image = dataset.samples[0].read_image()
+    began = time.perf_counter()
+    model.maps(image)
+    return time.perf_counter() - began
 
 
 def without_reasons(recipe: str) -> str:
@@ -94,12 +103,14 @@ def without_reasons(recipe: str) -> str:
 class Bench:
     """Where runs lie and where rows go.
 
-    renew  whether rows and trainings of older code are repeated
+    renew    whether rows and trainings of older code are repeated
+    program  the script that was started, for whoever finds a run folder
     """
 
     records: Records
     folder: Path = RUNS
     renew: bool = False
+    program: str = "run.py"
     contents: RecipeContents = field(init=False)
 
     def __post_init__(self) -> None:
@@ -111,7 +122,8 @@ class Bench:
         variant = run.variant
         inputs = {
             "data": training.fingerprint,
-            "scored data": scored.fingerprint,
+            # A row that lacks the scores of membranes is scored again, and not trained again.
+            "scored data": scored.fingerprint + (" as membranes" if run.split.membranes else ""),
             "recipe": self.contents(training, variant.recipe, variant.settings, run.minutes),
         }
         return Job(run, experiment, training, scored, inputs)
@@ -179,7 +191,7 @@ class Bench:
             seed=run.seed,
             resume=resume,
             listener=Deadline(until),
-            command=f"python benchmarks/run.py {job.experiment}",
+            command=f"python benchmarks/{self.program} {job.experiment}",
         )
         if not finished.interrupted:
             write_text(folder / "seconds.json", json.dumps({"seconds": finished.seconds}))
@@ -189,10 +201,14 @@ class Bench:
         """Score what was learnt, log the look where it was at a test part, and keep the row."""
         run, folder = job.run, self.run_folder(job.run)
         model = ushape.load(folder)
-        scores = model.evaluate(job.scored, symmetries=run.variant.symmetries).scores
+        tally = MembraneTally() if run.split.membranes else None
+        scores = model.evaluate(job.scored, symmetries=run.variant.rotations, on_image=tally).scores
+        kept = {} if tally is None else {"membranes": tally.contents}
+        if kept:
+            scores = scores | pooled_scores([kept])
         if run.stage == "test":
             self.records.log_look(run, job.experiment, scores)
-        row = self.row(job, model, scores)
+        row = self.row(job, model, scores) | kept
         self.records.write(run, row)
         return row
 
@@ -207,7 +223,7 @@ class Bench:
             "stage": run.stage,
             "recipe": run.variant.recipe,
             "settings": list(run.variant.settings),
-            "symmetries": run.variant.symmetries,
+            "rotations": run.variant.rotations,
             "budget": run.budget,
             "seed": run.seed,
             "scores": {
@@ -216,6 +232,7 @@ class Bench:
             },
             "steps": model.facts["steps"],
             "seconds": round(self.seconds_trained(job), 1),
+            "seconds an image": round(seconds_an_image(model, job.scored), 3),
             "network": model.network.settings,
             "inputs": dict(job.inputs),
             "trained recipe": without_reasons(model.facts["recipe"]),

@@ -27,17 +27,17 @@ EXPERIMENTS = Path(__file__).parent.parent / "experiments.toml"
 class Variant:
     """A way to train and to predict.
 
-    name        as it stands in tables
-    recipe      `auto` or `paper`
-    settings    what is changed in it, as with `--set`
-    symmetries  1, 2, 4 or 8 orientations that predictions are averaged over
-    splits      the only splits that it is for; () for all of the list
+    name       as it stands in tables
+    recipe     `auto` or `paper`
+    settings   what is changed in it, as with `--set`
+    rotations  that predictions are averaged over: 1, 2, 4 or 8 flips and quarter turns, or the paper's 7 angles
+    splits     the only splits that it is for; () for all of the list
     """
 
     name: str
     recipe: str = "auto"
     settings: tuple[str, ...] = ()
-    symmetries: int = 1
+    rotations: int = 1
     splits: tuple[str, ...] = ()
 
 
@@ -73,7 +73,7 @@ class Run:
     @property
     def slug(self) -> str:
         """What the run's row is called."""
-        return f"{self.training}-{self.stage}" + (f"-x{n}" if (n := self.variant.symmetries) > 1 else "")
+        return f"{self.training}-{self.stage}" + (f"-x{n}" if (n := self.variant.rotations) > 1 else "")
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ RESULT_CODE = (
     *("geometry.py", "preparation.py", "tally.py", "model.py", "run.py"),
 )
 """What of the package can change a result: not the command line, the pictures or the files that are written."""
+PROGRAMS = ("benchmarks/run.py", "benchmarks/paper.py")
 REFERENCE_SPEED = Speed(3e-9)
 """Of no machine in particular: about that of a processor with two cores and bfloat16 units."""
 
@@ -80,7 +81,7 @@ def commit() -> tuple[str, bool]:
 
     name = git("rev-parse", "--short=10", "HEAD")
     # Rows and looks are written by the runs themselves.
-    changed = git("status", "--porcelain", "--", "src", "benchmarks/*.toml", "benchmarks/bench", "benchmarks/run.py")
+    changed = git("status", "--porcelain", "--", "src", "benchmarks/*.toml", "benchmarks/bench", *PROGRAMS)
     return name, bool(changed) or not name
 
 

@@ -59,6 +59,7 @@ class Split:
     learn, tune  None where no choices are made on this split
     gap          unused positions between two parts of one group, at least
     scores       names of the scores that stand in tables
+    membranes    whether classes 0 and 1 are membrane and cell, so that the scores of membranes are wanted
     """
 
     name: str
@@ -68,6 +69,7 @@ class Split:
     learn: Part | None = None
     tune: Part | None = None
     gap: int = 0
+    membranes: bool = False
 
     def parts(self, stage: Stage) -> tuple[Part, Part]:
         """(trained on, scored on); DataError for a split without a part to tune on."""
@@ -100,7 +102,8 @@ def read_splits(path: Path = SPLITS) -> dict[str, Split]:
         if unknown:
             raise DataError(f"{path}: expected only known fields in [{name}], found {', '.join(sorted(unknown))}")
         parts = {key: read_part(value) for key, value in values.items() if isinstance(value, dict)}
-        splits[name] = Split(name, scores=tuple(values["scores"]), gap=values.get("gap", 0), **parts)
+        options = {key: values[key] for key in ("gap", "membranes") if key in values}
+        splits[name] = Split(name, scores=tuple(values["scores"]), **options, **parts)
     return splits
 
 

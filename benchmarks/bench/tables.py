@@ -17,10 +17,24 @@ from bench.splits import Split, Stage
 from ushape.errors import DataError
 from ushape.training.checkpoint import write_text
 
-__all__ = ["insert_table", "render"]
+__all__ = [
+    "Line",
+    "commits",
+    "digits",
+    "insert_table",
+    "lines_of",
+    "looks_at",
+    "markdown",
+    "mean_lines",
+    "notes",
+    "render",
+    "with_range",
+]
 
 OLDER = "°"
 """Marks rows that other code made than is here now."""
+DIGITS = {"warping error": 5}
+"""Digits behind the point of scores that say more than three."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +61,15 @@ class Line:
         return [row["scores"][stage][score] for row in self.rows if score in row["scores"][stage]]
 
 
+def digits(score: str) -> str:
+    """How a score is written; three digits behind the point are as much as most say."""
+    return f"{{:.{DIGITS.get(score, 3)}f}}"
+
+
 def with_range(values: Sequence[float], text: str = "{:.3f}") -> str:
     """The mean, and the range where there are several values that differ; - without any.
 
-    text  how a number is written; scores have three digits behind the point, which is as much as they say
+    text  how a number is written
     """
     if not values:
         return "-"
@@ -87,7 +106,8 @@ def mean_lines(experiment: Experiment, lines: Sequence[Line]) -> list[Line]:
                     for run, row in zip(line.runs, line.rows, strict=True)
                     if row["seed"] in seeds
                 ]
-                made.append(Line(name, tuple(run for run, _ in pairs), tuple(row for _, row in pairs)))
+                if pairs:
+                    made.append(Line(name, tuple(run for run, _ in pairs), tuple(row for _, row in pairs)))
     return made
 
 
@@ -104,18 +124,23 @@ def commits(line: Line) -> str:
     return " ".join(dict.fromkeys(names)) + (OLDER if older else "")
 
 
+def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table of texts."""
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows))
+
+
 def table(lines: Sequence[Line], scores: Sequence[str], stage: Stage, records: Records) -> str:
     """One Markdown table; columns in which all lines say the same are kept, so that each line stands alone."""
     heads = ["data", "recipe", "budget", *scores, "steps", "seconds", "seeds"]
     rows = []
     for line in lines:
         seeds = dict.fromkeys(str(row["seed"]) for row in line.rows)
-        cells = [line.data, line.variant, line.budget, *(with_range(line.values(score)) for score in scores)]
+        cells = [line.data, line.variant, line.budget, *(with_range(line.values(s), digits(s)) for s in scores)]
         cells += [with_range([row[key] for row in line.rows], "{:.0f}") for key in ("steps", "seconds")]
         cells += [", ".join(seeds)]
         rows.append([*cells, *([looks_at(line, records)] if stage == "test" else []), commits(line)])
     heads += [*(["looks"] if stage == "test" else []), "commit"]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows))
+    return markdown(heads, rows)
 
 
 def notes(lines: Sequence[Line], n_missing: int) -> str:
