@@ -1,20 +1,26 @@
 """The paper's experiments: what runs, in which order, and how rows become a table beside the paper's."""
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 import paper
+import run as command
+import ushape
 from bench import provenance, tables
 from bench.experiments import Experiment
 from bench.membranes import MembraneTally, pooled_scores
 from bench.records import Records
-from bench.splits import read_splits
+from bench.splits import Part, Split, open_part, opened, read_splits
+from conftest import disc_image
 from ushape.data.dataset import Sample
 from ushape.model import Prediction
+from ushape.scoring.membranes import count_membranes, membrane_scores
 from ushape.training import rules
 from ushape.training.recipe import with_settings
 
@@ -80,7 +86,7 @@ def test_sequences_are_scored_both_ways_and_gold_truth_is_trained_on_beside(stud
 
 
 def test_the_most_wanted_runs_come_first():
-    runs = [run for _, run in paper.planned_runs(asked("dic", "--recipe", "best"), "cpu")]
+    runs = [each for _, each in paper.planned_runs(asked("dic", "--recipe", "best"), "cpu")]
     told = [(run.split.name.removeprefix("dic-hela-"), run.minutes, run.seed) for run in runs]
     assert told[:6] == [
         ("01", 30, 0),
@@ -94,15 +100,20 @@ def test_the_most_wanted_runs_come_first():
     assert {run.stage for run in runs} == {"test"}
 
 
+def test_gold_truth_alone_comes_after_every_study_has_its_line():
+    runs = [each for _, each in paper.planned_runs(asked("phc", "dic", "--only", "15minutes"), "cpu")]
+    assert ["gold" in each.split.name for each in runs] == 2 * (4 * [False] + 4 * [True])
+
+
 def test_both_recipes_of_all_studies_run_where_none_is_named():
-    runs = [run for _, run in paper.planned_runs(asked(), "cpu")]
+    runs = [each for _, each in paper.planned_runs(asked(), "cpu")]
     assert {run.variant.name for run in runs} == set(paper.RECIPES)
     assert {run.split.name for run in runs} == {n for s in paper.STUDIES.values() for n in (*s.splits, *s.gold)}
     assert {run.minutes for run in runs if run.variant.name == "paper"} == {10, 15}
 
 
 def test_a_part_of_the_runs_can_be_asked_for():
-    runs = [run for _, run in paper.planned_runs(asked("em", "--only", "fold2", "--recipe", "paper"), "cpu")]
+    runs = [each for _, each in paper.planned_runs(asked("em", "--only", "fold2", "--recipe", "paper"), "cpu")]
     assert [(run.split.name, run.minutes, run.seed) for run in runs] == [
         ("isbi2012-fold2", minutes, seed) for seed in (0, 1) for minutes in (15, 10)
     ]
@@ -270,9 +281,27 @@ def test_what_is_published_stands_in_the_list_of_facts():
 # The command.
 
 
-def test_a_trial_runs_and_says_who_started_it(tmp_path, monkeypatch, capsys):
-    study = paper.Study("Tiny", ("phantom",), "all", (("SEG", "SEG"),), rotations=(7, 1))
+@pytest.fixture
+def membranes(tmp_path, monkeypatch):
+    """The command with one study, `tiny`, of a stack of 7 slices."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    pairs = [disc_image(i, 64) for i in range(7)]
+    tifffile.imwrite(folder / "train-volume.tif", np.stack([image[0] for image, _ in pairs]))
+    masks = np.stack([np.where(mask > 0, 255, 0).astype(np.uint8) for _, mask in pairs])
+    tifffile.imwrite(folder / "train-labels.tif", masks)
+    train, test = (Part(str(folder), (block,)) for block in ((0, 3), (5, 6)))
+    split = Split("discs", train, test, ("Rand error",), gap=1, membranes=True)
+    study = paper.Study("Tiny", ("discs",), "gold", (("Rand error", "Rand error"),), rotations=(7, 1))
     monkeypatch.setattr(paper, "STUDIES", {"tiny": study})
+    for module in (paper, command):
+        monkeypatch.setattr(module, "read_splits", lambda: {"discs": split})
+    opened.cache_clear()
+    yield split
+    opened.cache_clear()
+
+
+def test_a_trial_is_trained_scored_as_membranes_and_looked_at(membranes, tmp_path, capsys):
     records = Records(tmp_path / "rows", tmp_path / "looks.jsonl")
     where = ["--folder", str(tmp_path / "runs")]
     assert paper.main(["tiny", "--dry-run", "--recipe", "paper", *where], records) == 0
@@ -280,13 +309,28 @@ def test_a_trial_runs_and_says_who_started_it(tmp_path, monkeypatch, capsys):
     small = [word for each in ("network.channels=4", "network.depth=3", "patch=[76, 76]") for word in ("--set", each)]
     trial = ["tiny", "--recipe", "paper", "--only", "seed0", "--steps", "2", *small]
     assert paper.main([*trial, *where], records) == 0
-    (folder,) = (tmp_path / "runs").glob("phantom*")
+    (folder,) = (tmp_path / "runs").glob("discs*")
     assert "python benchmarks/paper.py tiny" in (folder / "run.json").read_text("utf-8")
     assert not records.rows.exists()
-    assert len(records.looks.read_text("utf-8").splitlines()) == 1
-    (row,) = (tmp_path / "runs" / "trials").iterdir()
-    assert row.stem.endswith("test-x7")
-    assert '"seconds an image"' in row.read_text("utf-8")
+    (look,) = map(json.loads, records.looks.read_text("utf-8").splitlines())
+    (path,) = (tmp_path / "runs" / "trials").iterdir()
+    assert path.stem.endswith("test-x7")
+    row = json.loads(path.read_text("utf-8"))
+    assert row["seconds an image"] >= 0
+    assert row["rotations"] == 7
+    # The same by hand: seven angles, the map of class 1, both slices.
+    samples = open_part(membranes.test).samples
+    model = ushape.load(folder)
+    maps = [model.predict(each.read_image(), symmetries=7).probabilities[1] for each in samples]
+    curves = [count_membranes(each.read_reference(), cell) for each, cell in zip(samples, maps, strict=True)]
+    wanted = membrane_scores(curves)
+    scores = row["scores"]["test"]
+    assert list(row["membranes"]["slices"]) == [each.name for each in samples]
+    assert look["scores"]["Rand error"] == pytest.approx(wanted["Rand error"], abs=1e-6)
+    for name in ERRORS:
+        column = "least pixel error" if name == "pixel error" else name
+        assert scores[column] == pytest.approx(wanted[name], abs=2e-6)
+    assert "pixel error" in scores
 
 
 def test_the_page_of_the_table_is_no_list():

@@ -209,6 +209,18 @@ def test_what_is_scored_repeats_the_scoring_and_not_the_training(bench, split):
     assert bench.state(again) == "trained"
 
 
+def test_a_row_without_the_scores_of_membranes_is_scored_again_and_not_trained_again(bench, split):
+    job = finished(bench, split)
+    assert "membranes" not in bench.records.row(job.run)
+    again = bench.job(replace(job.run, split=replace(split, membranes=True)), "list")
+    assert bench.changes(again) == ["scored data"]
+    assert bench.state(again) == "trained"
+    row = bench.score(again)
+    assert set(row["membranes"]["slices"]) == {sample.name for sample in again.scored.samples}
+    assert set(row["scores"]["tune"]) > {"mean Dice", "pixel error", "least pixel error", "warping error"}
+    assert bench.state(again) == "done"
+
+
 def test_a_rule_that_decides_otherwise_for_these_data_repeats_a_row(bench, split, monkeypatch):
     job = finished(bench, split)
 
@@ -350,6 +362,12 @@ def test_an_unknown_name_is_told(tmp_path, split):
     path.write_text('[a]\ntitle = "t"\nsplits = ["dics"]\n')
     with pytest.raises(RecipeError, match="a: expected known fields and splits, found dics"):
         read_experiments({"discs": split}, path)
+
+
+def test_a_number_of_rotations_that_is_not_offered_is_told_before_the_training():
+    assert [Variant("v", rotations=n).rotations for n in (1, 2, 4, 7, 8)] == [1, 2, 4, 7, 8]
+    with pytest.raises(RecipeError, match="expected 1, 2, 4, 7 or 8 rotations, found 6"):
+        Variant("v", rotations=6)
 
 
 # The command.

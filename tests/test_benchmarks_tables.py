@@ -135,6 +135,18 @@ def test_ranges():
     assert with_range([1.4, 9.6], "{:.0f}") == "6 (1 to 10)"
 
 
+def test_small_scores_have_more_digits(records):
+    splits = {"a": Split("a", Part("x"), Part("y"), ("warping error",), Part("z"), Part("w"))}
+    listed = Experiment("l", "t", ("a",), (1,))
+    records.write(listed.runs(splits, "tune")[0], row(listed.runs(splits, "tune")[0], {"warping error": 0.000353}))
+    assert "| 0.00035 |" in render(listed, splits, records)
+
+
+def test_seeds_that_no_two_splits_share_have_no_mean(records):
+    fill(records, "tune", [0.8, None, None, 0.7])
+    assert not [line for line in lines(render(LISTED, SPLITS, records)) if line.startswith("| both")]
+
+
 # The page.
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from bench.provenance import short_hash
 from bench.splits import Split, Stage
 from ushape.errors import RecipeError
+from ushape.prediction.rotations import check_rotations
 
 __all__ = ["EXPERIMENTS", "Experiment", "Run", "Variant", "experiments_named", "read_experiments"]
 
@@ -39,6 +40,10 @@ class Variant:
     settings: tuple[str, ...] = ()
     rotations: int = 1
     splits: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        # Else it would be told after hours of training.
+        check_rotations(self.rotations)
 
 
 @dataclass(frozen=True)
