@@ -14,6 +14,7 @@ from ushape.picture.overlay import (
     INVENTED,
     LEGEND,
     MISSED,
+    display_limits,
     error_map,
     errors,
     hatch,
@@ -275,3 +276,14 @@ def test_matches_agree_with_the_scores(reference, estimate):
     assert len(found_reference) == len(found) == counts.n_true_positives(0.5)
     assert len(invented) == counts.n_false_positives(0.5)
     assert not set(found.tolist()) & set(invented.tolist())
+
+
+def test_images_on_one_scale_of_grey_values_keep_their_differences():
+    bright, dark = np.linspace(0, 10, 1000).reshape(1, 20, 50), np.linspace(0, 5, 1000).reshape(1, 20, 50)
+    assert display_limits(bright) == (pytest.approx((0.05, 9.95)),)
+    np.testing.assert_array_equal(to_display(bright, display_limits(bright)), to_display(bright))
+    np.testing.assert_array_equal(to_display(dark), to_display(bright))
+    shared = to_display(dark, ((0.0, 10.0),))
+    np.testing.assert_array_equal(shared[..., 0], np.rint(dark[0] / 10 * 255))
+    both = np.concatenate([bright, dark])
+    assert to_display(both, ((0, 10), (0, 10)))[..., 1].max() == 128

@@ -367,6 +367,8 @@ class Picture(StrEnum):
     SALIENCY = "saliency"
     SKIPS = "skips"
     BORDERS = "borders"
+    TILES = "tiles"
+    AUGMENTATION = "augmentation"
 
 
 def pixel(text: str | None) -> tuple[int, ...] | None:
@@ -385,19 +387,28 @@ def show(
         Picture,
         typer.Argument(
             help="architecture or skip of a network; features, receptive (field), saliency or skips (left out) of a "
-            "model at an image; borders of the objects in a data set."
+            "model at an image; tiles that an image is predicted in; borders of the objects in a data set, or the "
+            "augmentation of its images."
         ),
     ],
     model: Annotated[
-        str | None, typer.Argument(help="A run folder or model file (default: the paper's U-Net), or DATA for borders.")
+        str | None,
+        typer.Argument(
+            help="A run folder or model file (default: the paper's U-Net), or DATA for borders and augmentation "
+            "(default: phantom:train)."
+        ),
     ] = None,
-    image: Annotated[Path | None, typer.Argument(help="An image file, to look inside a model at.")] = None,
-    size: Annotated[int | None, typer.Option(help="Side of the input; default: what suits the network.")] = None,
+    image: Annotated[Path | None, typer.Argument(help="An image file, to look inside a model at, or to tile.")] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the input or of a tile; default: what suits.")] = None,
     depth: Annotated[int | None, typer.Option(help="Levels of another network than the paper's.")] = None,
     channels: Annotated[int | None, typer.Option(help="Channels of its first level.")] = None,
     padding: Annotated[str | None, typer.Option(help="valid or same.")] = None,
     level: Annotated[int, typer.Option(help="Of the skip connection, from 0 at the top.")] = 0,
-    at: Annotated[str | None, typer.Option(help="The pixel ROW,COLUMN for receptive and saliency.")] = None,
+    at: Annotated[str | None, typer.Option(help="The pixel ROW,COLUMN for receptive, saliency and tiles.")] = None,
+    recipe: Annotated[str, typer.Option(help="Of augmentation: auto, paper or a TOML file.")] = "auto",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a field, as in augmentation.elastic=20.")
+    ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The picture to write: .png, or .svg.")] = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -415,6 +426,18 @@ def show(
             text, values = describe_architecture(network, wanted), architecture_facts(network, wanted)
             if output is not None:
                 shown.write_picture(output, network, wanted, level=level if what is Picture.SKIP else None)
+        elif what in (Picture.TILES, Picture.AUGMENTATION):
+            if output is None:
+                raise typer.BadParameter(f"expected ushape show {what.value} ... -o PICTURE, found no -o")
+            if what is Picture.TILES:
+                drawing = shown.tiles_drawing(
+                    model, image, tile_size=size, at=pixel(at), depth=depth, channels=channels, padding=padding
+                )
+            else:
+                data = open_data(model or "phantom:train", out)
+                drawing = shown.augmentation_drawing(data, recipe=recipe, settings=settings or ())
+            shown.write_drawing(output, drawing)
+            text, values = drawing.description, {"caption": drawing.description}
         else:
             if output is None or model is None or (image is None and what is not Picture.BORDERS):
                 needed = "DATA -o PICTURE" if what is Picture.BORDERS else "MODEL IMAGE -o PICTURE"

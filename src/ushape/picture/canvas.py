@@ -1,4 +1,4 @@
-"""Boxes, lines and words in a plane, and two writers for them: SVG and an array of pixels.
+"""Boxes, lines, words and pictures in a plane, and two writers for them: SVG and an array of pixels.
 
 A drawing is laid out once, as a list of shapes; both writers draw the same list, so they cannot disagree.
 
@@ -9,6 +9,8 @@ texts are estimated, from above: what fits by `text_width` fits in any of the us
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -16,8 +18,10 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as PillowImage
 
 __all__ = [
+    "Bitmap",
     "Box",
     "Drawing",
     "Line",
@@ -48,6 +52,9 @@ HEAD_LEAST = 7.5
 DASHES = (4.0, 3.0)
 """Length of a dash and of the gap behind it."""
 
+MOST_PIXELS = 1.5
+"""Pixels of a bitmap for each unit, along each axis: what has more of them is averaged down, which no eye sees."""
+
 
 @dataclass(frozen=True)
 class Box:
@@ -67,12 +74,13 @@ class Box:
 
 @dataclass(frozen=True)
 class Polygon:
-    """A closed shape."""
+    """A shape with corners; `closed` joins the last one to the first."""
 
     points: tuple[Point, ...]
     fill: str = "none"
     line: str = "none"
     line_width: float = 1.0
+    closed: bool = True
 
 
 @dataclass(frozen=True)
@@ -99,7 +107,25 @@ class Text:
     bold: bool = False
 
 
-Shape = Box | Polygon | Line | Text
+@dataclass(frozen=True, eq=False)
+class Bitmap:
+    """A picture (rows, columns, 3) uint8; a small one is enlarged without blurring, so that its pixels are squares."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    picture: NDArray[np.uint8]
+
+    def reduced(self) -> NDArray[np.uint8]:
+        """The picture, averaged down to MOST_PIXELS for each unit where it has more."""
+        most = (round(MOST_PIXELS * self.height), round(MOST_PIXELS * self.width))
+        rows, columns = (max(1, min(n, wanted)) for n, wanted in zip(self.picture.shape, most, strict=False))
+        whole = PillowImage.fromarray(np.ascontiguousarray(self.picture))
+        return np.asarray(whole.resize((columns, rows), PillowImage.Resampling.BOX))
+
+
+Shape = Box | Polygon | Line | Text | Bitmap
 
 
 @dataclass(frozen=True)
@@ -121,7 +147,7 @@ def text_width(words: str, size: float, bold: bool = False) -> float:
 
 def bounds(shape: Shape) -> tuple[float, float, float, float]:
     """Left, top, right and bottom of a shape."""
-    if isinstance(shape, Box):
+    if isinstance(shape, Box | Bitmap):
         return shape.x, shape.y, shape.x + shape.width, shape.y + shape.height
     if isinstance(shape, Text):
         width = text_width(shape.words, shape.size, shape.bold)
@@ -186,15 +212,31 @@ def _element(shape: Shape) -> str:
         ends = zip(("x1", "y1", "x2", "y2"), (*shape.start, *shape.stop), strict=True)
         place = " ".join(f'{name}="{_number(value)}"' for name, value in ends)
         return f'<line {place} stroke="{shape.colour}"{_stroke(shape.width, shape.dashed)}/>'
+    if isinstance(shape, Bitmap):
+        return _embedded(shape)
     stroke = "" if shape.line == "none" else f' stroke="{shape.line}"{_stroke(shape.line_width, _is_dashed(shape))}'
     if isinstance(shape, Polygon):
         points = " ".join(f"{_number(x)},{_number(y)}" for x, y in shape.points)
-        return f'<polygon points="{points}" fill="{shape.fill}"{stroke} stroke-linejoin="round"/>'
+        name = "polygon" if shape.closed else "polyline"
+        return f'<{name} points="{points}" fill="{shape.fill}"{stroke} stroke-linejoin="round"/>'
     names = ("x", "y", "width", "height", "rx")
     values = (shape.x, shape.y, shape.width, shape.height, shape.radius)
     place = " ".join(f'{name}="{_number(value)}"' for name, value in zip(names, values, strict=True))
     opened = f'<rect {place} fill="{shape.fill}"{stroke}'
     return f"{opened}><title>{escape(shape.hint)}</title></rect>" if shape.hint else f"{opened}/>"
+
+
+def _embedded(shape: Bitmap) -> str:
+    """A bitmap as an SVG element that holds its pixels."""
+    file = io.BytesIO()
+    pixels = shape.reduced()
+    grey = (pixels == pixels[..., :1]).all()  # a third of the bytes
+    PillowImage.fromarray(np.ascontiguousarray(pixels[..., 0]) if grey else pixels).save(file, "PNG", optimize=True)
+    names = ("x", "y", "width", "height")
+    place = " ".join(f'{name}="{_number(getattr(shape, name))}"' for name in names)
+    data = base64.b64encode(file.getvalue()).decode("ascii")
+    look = 'preserveAspectRatio="none" image-rendering="pixelated"'
+    return f'<image {place} {look} href="data:image/png;base64,{data}"/>'
 
 
 def _is_dashed(shape: Box | Polygon) -> bool:
@@ -219,27 +261,33 @@ def png(drawing: Drawing, width: int | None = None) -> NDArray[np.uint8]:
     ax.set(xlim=(0, drawing.width), ylim=(drawing.height, 0))
     ax.set_axis_off()
     family = _family()
-    for shape in drawing.shapes:
-        if isinstance(shape, Text):
-            align = {"start": "left", "middle": "center", "end": "right"}[shape.anchor]
-            weight = "bold" if shape.bold else "normal"
-            ax.text(
-                shape.x,
-                shape.y,
-                shape.words.replace("$", r"\$"),
-                fontsize=shape.size,
-                color=shape.colour,
-                ha=align,
-                va="baseline",
-                weight=weight,
-                family=family,
-            )
-        else:
-            ax.add_artist(_artist(shape))
+    for order, shape in enumerate(drawing.shapes):
+        # One over the other as they are listed, whatever their kinds: so does SVG.
+        _put(ax, shape, family).set_zorder(order)
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())
     # The sheet has round corners; what lies outside them is the white of the figure.
     return np.ascontiguousarray(pixels[..., :3])
+
+
+def _put(ax: Any, shape: Shape, family: str) -> Any:
+    """Put a shape upon the axes; what matplotlib made of it."""
+    if isinstance(shape, Text):
+        return ax.text(
+            shape.x,
+            shape.y,
+            shape.words.replace("$", r"\$"),
+            fontsize=shape.size,
+            color=shape.colour,
+            ha={"start": "left", "middle": "center", "end": "right"}[shape.anchor],
+            va="baseline",
+            weight="bold" if shape.bold else "normal",
+            family=family,
+        )
+    if isinstance(shape, Bitmap):
+        extent = (shape.x, shape.x + shape.width, shape.y + shape.height, shape.y)
+        return ax.imshow(shape.reduced(), extent=extent, interpolation="nearest", aspect="auto")
+    return ax.add_artist(_artist(shape))
 
 
 def _family() -> str:
@@ -263,7 +311,7 @@ def _artist(shape: Box | Polygon | Line) -> Any:
     look: dict[str, Any] = {"facecolor": shape.fill, "edgecolor": shape.line, "joinstyle": "round"}
     look["linewidth"] = 0 if shape.line == "none" else shape.line_width
     if isinstance(shape, Polygon):
-        return PolygonPatch(shape.points, closed=True, **look)
+        return PolygonPatch(shape.points, closed=shape.closed, **look)
     if shape.dashed:
         look["linestyle"] = (0, _dashes(shape.line_width))
     rounded = f"round,pad=0,rounding_size={shape.radius}" if shape.radius else "square,pad=0"

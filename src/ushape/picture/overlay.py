@@ -30,6 +30,7 @@ __all__ = [
     "INVENTED",
     "LEGEND",
     "MISSED",
+    "display_limits",
     "draw_errors",
     "error_map",
     "errors",
@@ -63,7 +64,12 @@ STRIPE_PERIOD = 8
 GOLDEN_ANGLE = 0.381966  # of a full turn, (3 - sqrt 5) / 2
 
 
-def to_display(image: Image) -> Picture:
+def display_limits(image: Image) -> tuple[tuple[float, float], ...]:
+    """What becomes black and what becomes bright in each channel of an image (C, height, width), for `to_display`."""
+    return tuple(_limits(channel.astype(np.float64)) for channel in np.asarray(image))
+
+
+def to_display(image: Image, limits: Sequence[tuple[float, float]] = ()) -> Picture:
     """An image of any kind as colours: each channel is stretched from its 0.5th to its 99.5th percentile.
 
     One channel becomes grey, two become magenta and green (white where both are bright), of three and more the first
@@ -71,6 +77,8 @@ def to_display(image: Image) -> Picture:
 
     Args:
         image: (C, height, width), finite real numbers or bool.
+        limits: of each channel instead of its own percentiles, as `display_limits` gives them, so that several images
+            can be compared in brightness.
 
     Returns:
         (height, width, 3) uint8.
@@ -84,13 +92,16 @@ def to_display(image: Image) -> Picture:
             f"expected an image of shape (channels, height, width) to draw, found {image.shape}; "
             "add a channel axis with image[None], or pass one slice of a volume"
         )
-    if image.shape[0] == 1:
-        red = green = blue = _stretch(image[0])
-    elif image.shape[0] == 2:
-        red, green = _stretch(image[0]), _stretch(image[1])
+    first = image[:3]
+    chosen = limits[:3] or display_limits(first)
+    planes = [_stretch(channel, limit) for channel, limit in zip(first, chosen, strict=True)]
+    if len(planes) == 1:
+        red = green = blue = planes[0]
+    elif len(planes) == 2:
+        red, green = planes
         blue = red
     else:
-        red, green, blue = (_stretch(channel) for channel in image[:3])
+        red, green, blue = planes
     return np.rint(np.stack([red, green, blue], axis=-1) * 255).astype(np.uint8)
 
 
@@ -228,16 +239,21 @@ def _check_size(size: tuple[int, ...], labels: NDArray[Any]) -> None:
         )
 
 
-def _stretch(channel: Image) -> NDArray[np.float64]:
-    """One channel in [0, 1], dark to bright."""
-    values = channel.astype(np.float64)
+def _limits(values: NDArray[np.float64]) -> tuple[float, float]:
+    """The percentiles of a channel that become black and bright."""
     low, high = np.percentile(values, [DARKEST, BRIGHTEST])
     if low == high:
         # Objects on a flat background can fill less than half a percent: fall back to the full range.
         low, high = values.min(), values.max()
+    return float(low), float(high)
+
+
+def _stretch(channel: Image, limits: tuple[float, float]) -> NDArray[np.float64]:
+    """One channel in [0, 1], dark to bright."""
+    low, high = limits
     if low == high:
-        return np.full(values.shape, 0.5)
-    stretched: NDArray[np.float64] = np.clip((values - low) / (high - low), 0, 1)
+        return np.full(channel.shape, 0.5)
+    stretched: NDArray[np.float64] = np.clip((channel.astype(np.float64) - low) / (high - low), 0, 1)
     return stretched
 
 
