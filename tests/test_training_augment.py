@@ -1,5 +1,7 @@
 """One resampling: identity and symmetries exact, the rest against plain definitions."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -113,6 +115,44 @@ def test_grey_values_vary_within_their_strength_and_by_the_seed_alone():
     assert torch.equal(first, again)
     assert not torch.equal(first, vary_grey_values(image, strong, np.random.default_rng(5)))
     assert torch.equal(image, vary_grey_values(image, STILL, np.random.default_rng(4)))
+
+
+@pytest.mark.parametrize("largest", [30.0, 180.0])
+def test_every_angle_is_drawn_and_none_beyond_the_largest(largest):
+    turning, rng = replace(STILL, rotation=largest), np.random.default_rng(0)
+    matrices = np.array([draw_warp(turning, (0.0, 0.0), rng).matrix for _ in range(400)])
+    np.testing.assert_allclose(
+        matrices @ matrices.transpose(0, 2, 1), np.broadcast_to(np.eye(2), (400, 2, 2)), atol=1e-9
+    )
+    angles = np.degrees(np.arctan2(matrices[:, 1, 0], matrices[:, 0, 0]))
+    counts, _ = np.histogram(angles, 8, (-largest, largest))
+    assert counts.sum() == 400
+    assert counts.min() > 25
+
+
+def test_each_kind_of_grey_value_change_is_drawn():
+    image = planes_of(1, 64, 64)
+
+    def changed(**strength):
+        return vary_grey_values(image, replace(STILL, **strength), np.random.default_rng(4))
+
+    brighter, steeper, bent, noisy = (
+        changed(brightness=0.5),
+        changed(contrast=2.0),
+        changed(gamma=2.0),
+        changed(noise=0.5),
+    )
+    assert (brighter - image).std() < 1e-6
+    assert abs((brighter - image).mean()) > 0.05
+    assert (steeper / image).std() < 1e-4
+    assert abs(float((steeper / image).mean()) - 1) > 0.05
+    # A gamma keeps the darkest and the brightest pixel and the order of all others.
+    assert float(bent.min()) == pytest.approx(float(image.min()), abs=1e-4)
+    assert float(bent.max()) == pytest.approx(float(image.max()), abs=1e-4)
+    assert torch.equal(bent.ravel().argsort(), image.ravel().argsort())
+    assert (bent - image).abs().max() > 0.05
+    assert 0.05 < (noisy - image).std() < 0.5
+    assert abs(float(torch.corrcoef(torch.stack([(noisy - image).ravel(), image.ravel()]))[0, 1])) < 0.1
 
 
 def test_a_factor_below_one_is_refused():
