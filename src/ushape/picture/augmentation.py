@@ -62,9 +62,7 @@ def _told(augmentation: Augmentation, dims: int) -> str:
         f"turned by up to {a.rotation:g}°" if a.rotation else "",
         f"zoomed by {1 / a.zoom:.2f} to {a.zoom:g}" if a.zoom > 1 else "",
         f"shifted by up to {a.shift:g} px" if a.shift else "",
-        f"bent by displacements of {a.elastic:g} px (standard deviation) on {nodes} nodes"
-        if a.elastic
-        else "",
+        f"bent by displacements of {a.elastic:g} px (standard deviation) on {nodes} nodes" if a.elastic else "",
         f"changed in its grey values ({grey})" if grey else "",
     ]
     share = f" A share of {1 - a.warped:.0%} is neither turned, zoomed nor bent." if a.warped < 1 else ""

@@ -35,8 +35,8 @@ MIRROR_IMAGES, MIRROR_SIDE = 1000, 12
 FEWEST_ASKED, CLEARLY_ABOVE = 50, 0.2
 """With fewer images, or where neighbours do hardly better than always naming the largest class, nothing is learnt."""
 MIRRORED_SHARE, MIRRORED_KEPT = 0.3, 0.99
-"""Of so many images the nearest neighbour must be a mirrored one, and these may cost so little of the accuracy. Clothes,
-with a fifth, learn less when they are mirrored (docs/results.md)."""
+"""Of so many images the nearest neighbour must be a mirrored one, and these may cost so little of the accuracy.
+Clothes, with a fifth, are learnt less well when they are mirrored (docs/results.md)."""
 MOST_HELD_OUT = 5000
 """Images held out, at most: they tell an accuracy of 99.5 % to a tenth of a percent."""
 BATCHES_PER_ROUND = 20
