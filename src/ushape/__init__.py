@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ushape.model import Model as Model
     from ushape.model import Prediction as Prediction
     from ushape.model import load as load
+    from ushape.network.classifier import Classifier as Classifier
     from ushape.network.unet import UNet as UNet
     from ushape.run import train as train
     from ushape.training.planning import make_plan as make_plan
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 HOMES = {
+    "Classifier": "ushape.network.classifier",
     "Dataset": "ushape.data.dataset",
     "Model": "ushape.model",
     "Prediction": "ushape.model",
@@ -47,6 +49,7 @@ HOMES = {
 }
 
 __all__ = [
+    "Classifier",
     "Dataset",
     "Model",
     "Prediction",
