@@ -7,7 +7,7 @@ from ushape.errors import RecipeError, SizeError
 from ushape.network.classifier import Classifier, depth_for
 
 
-@pytest.mark.parametrize("head", ["decoder", "bottom", "levels"])
+@pytest.mark.parametrize("head", ["decoder", "bottom"])
 @pytest.mark.parametrize(("dims", "size"), [(2, (8, 8)), (2, (13, 30)), (3, (8, 9, 10))])
 def test_one_logit_for_each_class_whatever_the_size(head, dims, size):
     network = Classifier(3, 5, channels=4, depth=2, dims=dims, head=head)
@@ -24,12 +24,6 @@ def test_the_logits_are_the_mean_of_the_features_and_a_linear_layer():
     bottom = Classifier(1, 3, channels=4, depth=3, head="bottom").eval()
     by_hand = bottom.unet.contract(images)[1].mean(dim=(2, 3)) @ bottom.linear.weight.T + bottom.linear.bias
     assert torch.allclose(bottom(images), by_hand, atol=1e-5)
-    levels = Classifier(1, 3, channels=4, depth=3, head="levels").eval()
-    assert levels.linear.in_features == 16 + 8 + 4
-    by_hand = levels.linear.bias
-    for maps, part in zip(levels.unet.features(images), levels.linear.weight.split([16, 8, 4], dim=1), strict=True):
-        by_hand = by_hand + maps.mean(dim=(2, 3)) @ part.T
-    assert torch.allclose(levels(images), by_hand, atol=1e-5)
 
 
 def test_the_working_scale_folds_blocks_into_channels():
@@ -43,7 +37,7 @@ def test_the_working_scale_folds_blocks_into_channels():
     assert torch.allclose(network(image), plain(blocks), atol=1e-6)
 
 
-@pytest.mark.parametrize("head", ["decoder", "bottom", "levels"])
+@pytest.mark.parametrize("head", ["decoder", "bottom"])
 def test_every_weight_is_used(head):
     network = Classifier(1, 3, channels=4, depth=3, head=head)
     network(torch.randn(2, 1, 16, 16)).sum().backward()
@@ -72,6 +66,6 @@ def test_wrong_tensors_and_heads_are_told():
     ):
         Classifier()(torch.zeros(1, 3, 8, 8))
     with pytest.raises(
-        RecipeError, match=r"^expected head to be one of \('decoder', 'bottom', 'levels'\), found 'top'; c"
+        RecipeError, match=r"^expected head to be one of \('decoder', 'bottom'\), found 'top'; choose o"
     ):
         Classifier(head="top")

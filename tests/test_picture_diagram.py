@@ -29,13 +29,7 @@ IMAGES = Path(__file__).parent.parent / "docs" / "images"
 LAYERS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Networks this small run many times faster on one thread wherever the processors are shared."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def on_meta(**options) -> UNet:

@@ -129,7 +129,7 @@ def test_one_level_alone():
     np.testing.assert_array_equal(features(network, image, 3, "down"), by_name["bottom"])
 
 
-@pytest.mark.parametrize("head", ["decoder", "bottom", "levels"])
+@pytest.mark.parametrize("head", ["decoder", "bottom"])
 def test_a_classifier_is_seen_by_hooks(head):
     torch.manual_seed(0)
     network = Classifier(1, 3, 4, 3, head=head).eval()

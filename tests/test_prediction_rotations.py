@@ -21,13 +21,7 @@ from ushape.prediction.tiled import predict_tiled
 SEVENTH = 2 * math.pi / 7
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Networks this small run many times faster on one thread wherever the processors are shared."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def small_network(depth, padding="valid", dims=2):

@@ -15,14 +15,7 @@ from ushape.geometry import Geometry, Tile, tiles
 from ushape.network.unet import UNet
 from ushape.prediction.tiled import predict_tiled, predict_whole, read_tile
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Networks this small run many times faster on one thread wherever the processors are shared."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @lru_cache(maxsize=64)

@@ -186,7 +186,8 @@ def test_messages_say_what_was_found():
     ):
         Encoding("edge")
     with pytest.raises(
-        RecipeError, match=r"^expected the encoding's weights to be ronneberger2015 or falk2019, found 2019$"
+        RecipeError,
+        match=r"^expected the encoding's weights to be ronneberger2015 or falk2019, found 2019; choose one$",
     ):
         Encoding("ridge", weights=2019)
     with pytest.raises(RecipeError, match=r"^expected the encoding's border_width to be at least 1, found 0"):

@@ -217,6 +217,10 @@ def test_a_head_without_its_encoding_is_refused():
         make_plan(striped(6), settings=("network.head=pixels",))
 
 
+def unreadable() -> np.ndarray:
+    raise DataError("expected an image, found none; look there")
+
+
 def test_training_learns_saves_and_classifies(tmp_path):
     finished = train_run(striped(60), output=tmp_path / "run", steps=60, settings=SETTINGS, device="cpu")
     assert finished.evaluation.scores["accuracy"] > 0.9
@@ -230,6 +234,13 @@ def test_training_learns_saves_and_classifies(tmp_path):
     assert model.classes[int(prediction.labels)] == "across"
     assert prediction.probabilities.sum() == pytest.approx(1, abs=1e-4)
     assert prediction.instances is None
+    # No image is no row, also in the middle of an evaluation whose images cannot be read.
+    assert model.classify([]).shape == (0, 2)
+    gone = (Sample("s0", unreadable, label=0), Sample("s1", unreadable, label=1))
+    with pytest.raises(
+        DataError, match=r"^stripes: expected images with a class .* \(s0: expected an image, found none"
+    ):
+        model.evaluate(Dataset("stripes", gone, "classification", model.classes))
     # Stripes may be mirrored, so the model has learnt both ways and is asked both ways.
     assert model.preparation.both_ways
     once, flipped = (model.classify([image], once=True) for image in (stripes(101), stripes(101)[..., ::-1]))

@@ -128,7 +128,7 @@ class Model:
         assert isinstance(self.network, Classifier), "a segmenter classifies pixels"
         engine = LabelEngine(self.network, *self.hardware())
         views = [self.preparation.views(self.preparation(image))[: 1 if once else None] for image in images]
-        found = [engine(way) for way in zip(*views, strict=True)]
+        found = [engine(way) for way in zip(*views, strict=True)] or [engine([])]
         return np.asarray(np.mean(found, axis=0), np.float32)
 
     def maps(self, image: Image, *, symmetries: int = 1, progress: Progress | None = None) -> NDArray[np.float32]:

@@ -2,9 +2,8 @@
 
     features (B, C, *size) -> global average pooling (B, C) -> linear -> logits (B, K)
 
-The features are those of the decoder's last level, which a segmentation reads its pixels from, those of the bottom,
-which have seen most of the image, or those of every level from the bottom up, side by side. The body is `UNet` itself,
-so weights go from a segmenter to a classifier and back.
+The features are those of the decoder's last level, which a segmentation reads its pixels from, or those of the bottom,
+which have seen most of the image. The body is `UNet` itself, so weights go from a segmenter to a classifier and back.
 
 Conventions: images are (B, C, H, W) or (B, C, D, H, W), of any size: what the poolings cannot halve is padded with
 zeros at the far end, as in a padded U-Net. Convolutions are always padded here: there is no border to be exact about.
@@ -15,7 +14,6 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, cast, get_args
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,7 +22,7 @@ from ushape.network.unet import Norm, UNet
 
 __all__ = ["Classifier", "Head", "depth_for"]
 
-Head = Literal["decoder", "bottom", "levels"]
+Head = Literal["decoder", "bottom"]
 
 SMALLEST_BOTTOM = 3.5
 """Pixels along a side that the bottom should still have: 28 px at depth 3 and scale 2."""
@@ -49,7 +47,6 @@ class Classifier(nn.Module):
     dims         2 for images, 3 for volumes
     scale        working scale, as in `UNet`: blocks of scale^dims pixels are folded into channels first
     head         `decoder` reads the last level of the expansive path, `bottom` the bottom, without an expansive path,
-                 `levels` the bottom and every level of the expansive path
     """
 
     def __init__(
@@ -84,8 +81,7 @@ class Classifier(nn.Module):
         if head == "bottom":
             self.unet.up = nn.ModuleList()
         self.dropout = nn.Dropout(dropout)
-        widths = [channels * 2**level for level in reversed(range(depth))]
-        n_features = {"decoder": widths[-1], "bottom": widths[0], "levels": sum(widths)}[head]
+        n_features = channels if head == "decoder" else channels * 2 ** (depth - 1)
         self.linear = nn.Linear(n_features, n_classes)
         nn.init.normal_(self.linear.weight, std=math.sqrt(1 / n_features))
         nn.init.zeros_(self.linear.bias)
@@ -104,11 +100,8 @@ class Classifier(nn.Module):
         missing = [self.geometry.legal_at_least(int(n)) - int(n) for n in size]
         if any(missing):
             images = F.pad(images, [side for extra in reversed(missing) for side in (0, extra)])
-        if self.head == "bottom":
-            levels = [self.unet.contract(images)[1]]
-        else:
-            levels = self.unet.features(images)[0 if self.head == "levels" else -1 :]
-        return torch.cat([maps.mean(dim=tuple(range(2, maps.ndim))) for maps in levels], dim=1)
+        maps = self.unet.contract(images)[1] if self.head == "bottom" else self.unet.features(images)[-1]
+        return maps.mean(dim=tuple(range(2, maps.ndim)))
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, in_channels, *size) -> logits (B, n_classes)."""

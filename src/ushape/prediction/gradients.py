@@ -28,7 +28,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from ushape.errors import DataError, RecipeError
 from ushape.geometry import Interval, mirrored
@@ -345,15 +344,6 @@ def _window(network: UNet, where: NDArray[np.bool_]) -> tuple[tuple[int, ...], t
     return tuple(starts), tuple(lengths)
 
 
-def _read_features(network: Classifier, pixels: Tensor) -> Tensor:
-    """(B, n_features, *size of the finest level that is read): what the classifier averages, coarse levels repeated."""
-    levels = [maps for side, _, maps in levels_of(network, pixels) if side != "down"]
-    finest = levels[-1]
-    if network.head != "levels":
-        return finest
-    return torch.cat([F.interpolate(maps, finest.shape[2:], mode="nearest") for maps in levels], dim=1)
-
-
 def _asked(network: Network, pixels: Tensor, question: Question, starts: Sequence[int]) -> Tensor:
     """Logits (1, K, P) of the P pixels that are asked about; of a whole image P = 1."""
     if question.where is None:
@@ -361,7 +351,8 @@ def _asked(network: Network, pixels: Tensor, question: Question, starts: Sequenc
     marked = np.nonzero(question.where)
     if isinstance(network, Classifier):
         # What the linear layer would say of the features at each place alone.
-        logits = network.linear(_read_features(network, pixels).movedim(1, -1)).movedim(-1, 1)
+        *_, (_, _, maps) = levels_of(network, pixels)
+        logits = network.linear(maps.movedim(1, -1)).movedim(-1, 1)
         places = [place // last_cells(network).pitch for place in marked]
     else:
         logits = network(pixels)

@@ -41,6 +41,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ushape.errors import DataError
+from ushape.scoring.checks import check_sizes
 from ushape.scoring.pixels import confusion_matrix, pixel_error
 from ushape.scoring.warping import warping_error
 
@@ -107,11 +108,7 @@ def count_overlap(reference: Instances, estimate: Instances) -> Overlap:
         DataError: the sizes differ.
     """
     reference, estimate = np.asarray(reference), np.asarray(estimate)
-    if reference.shape != estimate.shape:
-        raise DataError(
-            f"expected an estimate of the reference's size {reference.shape}, found {estimate.shape}; "
-            "score each estimate against the mask of the same image"
-        )
+    check_sizes(reference, estimate)
     inside = reference > 0
     base = int(estimate.max(initial=0)) + 1
     pairs = reference[inside].astype(np.int64) * base + np.maximum(estimate[inside], 0)

@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ushape.errors import DataError
+from ushape.scoring.checks import check_sizes
 
 __all__ = [
     "THRESHOLDS",
@@ -102,11 +102,7 @@ def count_objects(reference: Instances, estimate: Instances, *, complete: bool =
         DataError: the sizes differ.
     """
     reference, estimate = np.asarray(reference), np.asarray(estimate)
-    if reference.shape != estimate.shape:
-        raise DataError(
-            f"expected an estimate of the reference's size {reference.shape}, found {estimate.shape}; "
-            "score each estimate against the mask of the same image"
-        )
+    check_sizes(reference, estimate)
     # The sparse contingency table: how many pixels each pair of ids shares. All else is read from its few rows.
     base = int(max(estimate.max(initial=0), 0)) + 1
     pairs = np.maximum(reference.astype(np.int64), -1) * base + np.maximum(estimate.astype(np.int64), 0)

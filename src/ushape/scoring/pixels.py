@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ushape.errors import DataError
+from ushape.scoring.checks import check_sizes
 
 __all__ = [
     "confusion_matrix",
@@ -52,11 +53,7 @@ def confusion_matrix(reference: Labels, estimate: Labels, n_classes: int) -> Mat
         DataError: the sizes differ, or a class is out of range.
     """
     reference, estimate = np.asarray(reference), np.asarray(estimate)
-    if reference.shape != estimate.shape:
-        raise DataError(
-            f"expected an estimate of the reference's size {reference.shape}, found {estimate.shape}; "
-            "score each estimate against the mask of the same image"
-        )
+    check_sizes(reference, estimate)
     counted = reference != -1
     rows, columns = reference[counted], estimate[counted]
     for side, values in (("reference", rows), ("estimate", columns)):

@@ -41,6 +41,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ushape.errors import DataError
+from ushape.scoring.checks import check_sizes
 
 __all__ = ["warp", "warping_error"]
 
@@ -97,11 +98,7 @@ def _as_cells(given: Labels, side: str) -> Cells:
 def _to_compare(reference: Labels, estimate: Labels) -> tuple[Cells, Cells, Cells]:
     """(reference, estimate, counted): cells on both sides; an ignored pixel of the reference is as in the estimate."""
     cells, wanted = _as_cells(reference, "reference"), _as_cells(estimate, "estimate")
-    if cells.shape != wanted.shape:
-        raise DataError(
-            f"expected an estimate of the reference's size {cells.shape}, found {wanted.shape}; "
-            "score each estimate against the mask of the same image"
-        )
+    check_sizes(cells, wanted)
     counted = np.asarray(reference) != -1
     return np.where(counted, cells, wanted), wanted, counted
 

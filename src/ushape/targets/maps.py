@@ -77,10 +77,13 @@ class Encoding:
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(EncodingKind):
-            raise RecipeError(f"expected an encoding of {', '.join(get_args(EncodingKind))}, found {self.kind!r}")
+            raise RecipeError(
+                f"expected an encoding of {', '.join(get_args(EncodingKind))}, found {self.kind!r}; choose one"
+            )
         if self.weights not in get_args(WeightsKind):
             raise RecipeError(
-                f"expected the encoding's weights to be {' or '.join(get_args(WeightsKind))}, found {self.weights!r}"
+                f"expected the encoding's weights to be {' or '.join(get_args(WeightsKind))}, found {self.weights!r}; "
+                "choose one"
             )
         least = {"n_classes": 2, "ridge_width": 1, "border_width": 1, "w0": 0, "touch_weight": 0, "gap_weight": 0}
         for name, bound in least.items():

@@ -34,6 +34,7 @@ from ushape.training.transfer import like_network_of
 __all__ = ["Planned", "make_plan", "measure_label_speed", "measure_speed"]
 
 STEPS_TIMED = 6
+"""Steps of which the fastest counts: the first ones of a process are slow, and other work disturbs some."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def measure_label_speed(device: torch.device, summary: DataSummary) -> Speed:
 
 
 def time_a_step(recipe: Recipe, in_channels: int, batches: Callable[[int], Batch], device: torch.device) -> float:
-    """Seconds of the fastest of a few steps; the first ones of a process are slow."""
+    """Seconds of the fastest of a few steps."""
     network = recipe.network.build(in_channels, recipe.encoding.n_channels, len(recipe.patch))
     state = new_state(network, recipe, device)
     state.plans = [Plan(0, STEPS_TIMED, STEPS_TIMED)]

@@ -33,8 +33,7 @@ __all__ = [
 class NetworkSettings:
     """The network's numbers, as in `ushape.UNet`; channels of input and output follow from data and encoding.
 
-    head  `pixels` answers for every pixel; `decoder`, `bottom` and `levels` for the whole image, as in
-          `ushape.Classifier`
+    head  `pixels` answers for every pixel; `decoder` and `bottom` for the whole image, as in `ushape.Classifier`
     """
 
     channels: int = 32
@@ -43,12 +42,12 @@ class NetworkSettings:
     norm: Literal["none", "batch", "instance", "group"] = "batch"
     dropout: float = 0.0
     scale: int = 1
-    head: Literal["pixels", "decoder", "bottom", "levels"] = "pixels"
+    head: Literal["pixels", "decoder", "bottom"] = "pixels"
 
     def __post_init__(self) -> None:
-        if self.head not in ("pixels", "decoder", "bottom", "levels"):
+        if self.head not in ("pixels", "decoder", "bottom"):
             raise RecipeError(
-                f"expected network.head to be pixels, decoder, bottom or levels, found {self.head!r}; choose one"
+                f"expected network.head to be pixels, decoder or bottom, found {self.head!r}; choose one of them"
             )
         if self.head != "pixels" and self.padding != "same":
             raise RecipeError(f"expected a classifier with padding same, found {self.padding}; leave it out")
