@@ -132,23 +132,29 @@ def spline_matrix(n: int, nodes: int) -> Tensor:
 
 
 def warp_coordinates(warp: Warp, patch: tuple[int, ...], device: torch.device) -> Tensor:
-    """(dims, *patch) float32: where in the source, in pixels, each pixel of the patch is read."""
+    """(dims, *patch) float32: where in the source, in pixels, each pixel of the patch is read.
+
+    Along the last axis a coordinate is a sum of few terms (a constant, the offset, and the splines of the nodes), so
+    that all of them are one matrix product and are written once.
+    """
     dims = len(patch)
-    offsets = [torch.arange(n, device=device, dtype=torch.float32) - (n - 1) / 2 for n in patch]
-    coordinates = torch.empty((dims, *patch), device=device)
+    offsets = [np.arange(n) - (n - 1) / 2 for n in patch]
+    constant = np.empty((dims, *patch[:-1]))
     for axis in range(dims):
-        coordinates[axis] = warp.centre[axis]
-        for other in range(dims):
-            if warp.matrix[axis, other]:
-                shape = [-1 if d == other else 1 for d in range(dims)]
-                coordinates[axis] += (offsets[other] * float(warp.matrix[axis, other])).view(shape)
+        constant[axis] = warp.centre[axis]
+        for other in range(dims - 1):
+            constant[axis] += (offsets[other] * warp.matrix[axis, other]).reshape([-1] + [1] * (dims - 2 - other))
+    slope = warp.matrix[:, -1].reshape([dims] + [1] * (dims - 1))
+    before = np.stack([constant, np.broadcast_to(slope, constant.shape)], axis=-1)
+    along = np.stack([np.ones(patch[-1]), offsets[-1]])
     if warp.displacement is not None:
-        displacement = torch.from_numpy(warp.displacement).float().to(device)
-        for axis, n in enumerate(patch, start=1):
-            matrix = spline_matrix(n, displacement.shape[axis]).to(device)
-            displacement = torch.tensordot(matrix, displacement, dims=([1], [axis])).movedim(0, axis)
-        coordinates += displacement
-    return coordinates
+        bent = warp.displacement
+        for axis, n in enumerate(patch[:-1], start=1):
+            bent = np.moveaxis(np.tensordot(spline_matrix(n, bent.shape[axis]).numpy(), bent, (1, axis)), 0, axis)
+        before = np.concatenate([before, bent], axis=-1)
+        along = np.concatenate([along, spline_matrix(patch[-1], bent.shape[-1]).numpy().T])
+    terms, weights = (torch.from_numpy(part.astype(np.float32)).to(device) for part in (before, along))
+    return terms @ weights
 
 
 def sample_patch(planes: Tensor, n_linear: int, coordinates: Tensor) -> Tensor:
@@ -159,16 +165,17 @@ def sample_patch(planes: Tensor, n_linear: int, coordinates: Tensor) -> Tensor:
     coordinates  (dims, *patch) from `warp_coordinates`
     """
     dims = coordinates.shape[0]
-    # grid_sample wants the last axis first, as the last dimension, and -1 to 1 from the first pixel to the last.
-    grid = torch.empty((1, *coordinates.shape[1:], dims), device=coordinates.device)
+    # grid_sample wants the last axis first, as the last dimension, and -1 to 1 from the first pixel to the last. In
+    # memory each axis stays a plane of its own, which is what its loop over a row reads fastest.
+    grid = torch.empty_like(coordinates)
     for axis, n in enumerate(planes.shape[1:]):
         extent = max(1, n - 1)
-        torch.sub(coordinates[axis], extent / 2, out=grid[0, ..., dims - 1 - axis])
-        grid[0, ..., dims - 1 - axis] *= 2 / extent
+        torch.sub(coordinates[axis], extent / 2, out=grid[dims - 1 - axis]).mul_(2 / extent)
+    places = grid.movedim(0, -1).unsqueeze(0)
 
     def read(part: Tensor, mode: str) -> Tensor:
         # With corners aligned its reflection is about the edge pixel, without repeating it, as often as needed.
-        return F.grid_sample(part.unsqueeze(0), grid, mode=mode, padding_mode="reflection", align_corners=True)[0]
+        return F.grid_sample(part.unsqueeze(0), places, mode=mode, padding_mode="reflection", align_corners=True)[0]
 
     if n_linear == len(planes):
         return read(planes, "bilinear")
@@ -212,18 +219,23 @@ def vary_grey_values(image: Tensor, augmentation: Augmentation, rng: np.random.G
     def each(values: list[float]) -> Tensor:
         return torch.tensor(values, device=image.device, dtype=image.dtype).view(shape)
 
+    scale, offset = each([1.0] * n_channels), each([0.0] * n_channels)
     if augmentation.gamma > 1:
-        low = image.amin(dim=tuple(range(1, image.ndim)), keepdim=True)
-        span = (image.amax(dim=tuple(range(1, image.ndim)), keepdim=True) - low).clamp_min(1e-6)
+        low, high = (limit.view(shape) for limit in torch.aminmax(image.flatten(1), dim=1))
+        span = (high - low).clamp_min(1e-6)
         exponents = each([draw_factor(rng, augmentation.gamma) for _ in range(n_channels)])
-        image = ((image - low) / span).clamp_min(1e-6) ** exponents * span + low
+        image = (image - low).div_(span).clamp_min_(1e-6).pow_(exponents)
+        scale, offset = span, low
     if augmentation.contrast > 1:
-        image = image * each([draw_factor(rng, augmentation.contrast) for _ in range(n_channels)])
+        contrast = each([draw_factor(rng, augmentation.contrast) for _ in range(n_channels)])
+        scale, offset = scale * contrast, offset * contrast
     if augmentation.brightness:
-        image = image + each(list(rng.normal(scale=augmentation.brightness, size=n_channels)))
+        offset = offset + each(list(rng.normal(scale=augmentation.brightness, size=n_channels)))
+    # All that is linear is one scale and one offset; the first of the two copies what was given.
+    image = (image * scale).add_(offset)
     if augmentation.noise:
         level = rng.uniform(0, augmentation.noise)
         generator = torch.Generator(device=image.device).manual_seed(int(rng.integers(2**62)))
         noise = torch.randn(image.shape, generator=generator, device=image.device, dtype=image.dtype)
-        image = image + level * noise
+        image.add_(noise, alpha=level)
     return image
