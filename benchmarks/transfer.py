@@ -51,7 +51,7 @@ from ushape.preparation import Preparation
 from ushape.run import train_run
 from ushape.targets.instances import Decision
 from ushape.training.checkpoint import write_lines
-from ushape.training.classifying import ask_mirrored, plan_classifier, to_label_tensors
+from ushape.training.classifying import ask_neighbours, plan_classifier, to_label_tensors
 from ushape.training.examples import make_preparation, read_examples, summarise
 from ushape.training.label_batches import LabelBatches
 from ushape.training.loop import new_state, train_steps
@@ -244,7 +244,7 @@ def pre_trained_file(origin: str, data: str, folder: Path) -> Path:
 def train_classifier(dataset: Dataset, start: Path | None, seed: int, steps: int) -> Model:
     """A classifier by the recipe `auto`, its body's weights from another model where one is named."""
     examples, _ = read_examples(dataset.samples)
-    summary = replace(summarise(dataset, examples), mirrored=ask_mirrored(examples))
+    summary = replace(summarise(dataset, examples), neighbours=ask_neighbours(examples))
     recipe = plan_classifier(summary, CHANNELS, math.inf, "the benchmark's width")
     # On the working grid of a segmenter that keeps every pixel.
     recipe = replace(recipe, network=replace(recipe.network, depth=DEPTH, scale=1))

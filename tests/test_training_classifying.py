@@ -17,7 +17,7 @@ from ushape.model import Preparation
 from ushape.preparation import shrunk
 from ushape.run import train_run
 from ushape.training.classifying import (
-    ask_mirrored,
+    ask_neighbours,
     augmentation_for,
     pixels_per_image,
     split_labels,
@@ -26,7 +26,7 @@ from ushape.training.classifying import (
     whether_mirrored,
     working_size,
 )
-from ushape.training.examples import Example, Mirrored, make_preparation, read_examples
+from ushape.training.examples import Example, Neighbours, make_preparation, read_examples
 from ushape.training.planning import make_plan, measure_label_speed
 from ushape.training.rules import Speed, plan_recipe
 from ushape.training.session import Listener
@@ -71,15 +71,15 @@ def example(image, label):
 
 def test_mirroring_is_asked_of_the_images():
     handed = [example(arrows(side, i), label) for i in range(30) for label, side in enumerate(("left", "right"))]
-    share, kept = ask_mirrored(handed)
+    share, kept, _ = ask_neighbours(handed)
     assert 0.3 < share < 0.7
     assert kept < 0.7
-    share, kept = ask_mirrored(read_examples(striped(60).samples)[0])
+    share, kept, _ = ask_neighbours(read_examples(striped(60).samples)[0])
     assert 0.3 < share < 0.7
     assert kept > 0.95
-    assert ask_mirrored(handed[:40]) is None
+    assert ask_neighbours(handed[:40]) is None
     rng = np.random.default_rng(0)
-    assert ask_mirrored([example(rng.normal(size=(1, 24, 24)), i % 2) for i in range(60)]) is None
+    assert ask_neighbours([example(rng.normal(size=(1, 24, 24)), i % 2) for i in range(60)]) is None
 
 
 def test_what_looks_like_nothing_when_mirrored_has_no_mirrored_neighbours():
@@ -87,19 +87,37 @@ def test_what_looks_like_nothing_when_mirrored_has_no_mirrored_neighbours():
     images = [np.random.default_rng(i).normal(0, 0.1, (1, 24, 24)) for i in range(60)]
     for i, image in enumerate(images):
         image[:, slice(2, 12) if i % 2 else slice(12, 22), :8] += 1
-    assert ask_mirrored([example(image, i % 2) for i, image in enumerate(images)]) == (0, 1)
+    assert ask_neighbours([example(image, i % 2) for i, image in enumerate(images)])[:2] == (0, 1)
+
+
+def bars(spread: float) -> list[Example]:
+    """60 bars, upright or across by class, each leaning by up to `spread` degrees to either side, on some noise."""
+    found, rng = [], np.random.default_rng(1)
+    rows, columns = np.mgrid[:24, :24] - 11.5
+    for i in range(60):
+        angle = math.radians(rng.uniform(-spread, spread) + 90 * (i % 2))
+        across = rows * math.sin(angle) + columns * math.cos(angle)
+        along = rows * math.cos(angle) - columns * math.sin(angle)
+        image = np.exp(-((across / 3) ** 2) - (along / 9) ** 2) + rng.normal(0, 0.05, (24, 24))
+        found.append(example(image[None], i % 2))
+    return found
+
+
+def test_turning_is_asked_of_the_images():
+    assert ask_neighbours(bars(2)).turned < 0.05
+    assert ask_neighbours(bars(30)).turned > 0.5
 
 
 def test_whether_to_mirror():
-    assert whether_mirrored(Mirrored(0.4, 1.0)) == (
+    assert whether_mirrored(Neighbours(0.4, 1.0, 0.5)) == (
         True,
         "mirrored left and right too: the nearest neighbour is a mirrored one for 40% of the images, and tells the "
         "class as well; what is classified is looked at both ways",
     )
     for mirrored, words in (
         (None, "nothing tells whether that keeps the class"),
-        (Mirrored(0.25, 1.0), "a mirrored one is the nearest neighbour of 25% of the images only"),
-        (Mirrored(0.5, 0.9), "nearest neighbours, mirrored ones among them, tell the class 90% as often"),
+        (Neighbours(0.25, 1.0, 0.5), "a mirrored one is the nearest neighbour of 25% of the images only"),
+        (Neighbours(0.5, 0.9, 0.5), "nearest neighbours, mirrored ones among them, tell the class 90% as often"),
     ):
         mirror, told = whether_mirrored(mirrored)
         assert not mirror
@@ -167,14 +185,26 @@ def test_the_width_follows_the_time():
 
 
 def test_images_vary_the_more_the_oftener_they_are_seen():
-    assert [strength_for(rounds) for rounds in (0.3, 6, 10, 19, 500, math.inf)] == [0.25, 0.25, 0.5, 1, 1, 1]
-    full, told = augmentation_for((28, 28), None, 1.0)
+    strengths = [strength_for(rounds, None)[0] for rounds in (0.3, 6, 10, 19, 500, math.inf)]
+    assert strengths == [0.25, 0.25, 0.5, 1, 1, 1]
+    full, told = augmentation_for((28, 28), None, math.inf)
     assert (full.rotation, full.zoom, full.shift, full.elastic, full.contrast) == (12, 1.15, 1.96, 0.84, 1.25)
     assert "gently" not in told
-    half, told = augmentation_for((28, 28), None, 0.5)
+    half, told = augmentation_for((28, 28), None, 10)
     assert (half.rotation, half.shift, half.elastic, half.noise) == (6, 0.98, 0.42, 0.025)
     assert half.zoom**2 == pytest.approx(full.zoom, abs=2e-3)
-    assert "gently, because each is seen a few times only" in told
+    assert "and bent, gently, because each is seen a few times only; they are not mirrored" in told
+
+
+def test_upright_images_vary_gently_however_often_they_are_seen():
+    upright, at_any_angle = Neighbours(0.1, 1.0, 0.05), Neighbours(0.1, 1.0, 0.6)
+    assert [strength_for(rounds, upright)[0] for rounds in (0.3, 10, 19, 500)] == [0.25, 0.5, 0.5, 0.5]
+    assert [strength_for(rounds, at_any_angle)[0] for rounds in (0.3, 10, 19, 500)] == [0.25, 0.5, 1, 1]
+    assert (
+        "and bent, gently, because they stand upright (a turned one is the nearest neighbour of 5% of them only); they "
+        "are not mirrored" in augmentation_for((28, 28), upright, 500)[1]
+    )
+    assert "because each is seen a few times only" in augmentation_for((28, 28), upright, 10)[1]
 
 
 def test_little_time_means_gentle_variation():

@@ -20,23 +20,27 @@ from ushape.model import Preparation
 from ushape.network.classifier import depth_for
 from ushape.targets.maps import Encoding
 from ushape.training.augment import Augmentation
-from ushape.training.examples import DataSummary, Example, Mirrored
+from ushape.training.examples import DataSummary, Example, Neighbours
 from ushape.training.recipe import NetworkSettings, OptimiserSettings, Recipe
 
-__all__ = ["ask_mirrored", "pixels_per_image", "plan_classifier", "split_labels", "to_label_tensors", "working_size"]
+__all__ = ["ask_neighbours", "pixels_per_image", "plan_classifier", "split_labels", "to_label_tensors", "working_size"]
 
 LARGEST_SIDE = 128
 """Pixels of the longer side that images are brought down to: enough to tell what is on a picture."""
 FOLDED_SIDE = 24
 """Pixels of the shorter side from which blocks of 2 x 2 pixels are folded into channels: a network of twice the
 channels then costs less, and learns more in the same time (docs/results.md)."""
-MIRROR_IMAGES, MIRROR_SIDE = 1000, 12
-"""How many images are asked whether mirroring keeps their class, and how small they are for that."""
+ASKED_IMAGES, ASKED_SIDE = 1000, 12
+"""How many images are asked what keeps their class, and how small they are for that."""
 FEWEST_ASKED, CLEARLY_ABOVE = 50, 0.2
 """With fewer images, or where neighbours do hardly better than always naming the largest class, nothing is learnt."""
 MIRRORED_SHARE, MIRRORED_KEPT = 0.3, 0.99
 """Of so many images the nearest neighbour must be a mirrored one, and these may cost so little of the accuracy.
-Clothes, with a fifth, are learnt less well when they are mirrored (docs/results.md)."""
+Clothes, with a fifth, are not learnt better when they are mirrored (docs/results.md)."""
+TURNED_SHARE = 0.3
+"""Of so many images the nearest neighbour must be a turned one, where images are to vary at full strength. Clothes,
+with a twentieth, are learnt better at half of it however often they are seen (docs/results.md); digits written by hand
+have two thirds."""
 MOST_HELD_OUT = 5000
 """Images held out, at most: they tell an accuracy of 99.5 % to a tenth of a percent."""
 BATCHES_PER_ROUND = 20
@@ -44,6 +48,8 @@ BATCHES_PER_ROUND = 20
 LARGEST_BATCH, SMALLEST_BATCH = 128, 16
 ROTATION, ZOOM, SHIFT, ELASTIC = 12.0, 1.15, 0.07, 0.03
 """Degrees, factor, and shares of the image's side, at full strength."""
+UPRIGHT_STRENGTH = 0.5
+"""Of images that all stand upright, at most."""
 BRIGHTNESS, CONTRAST, NOISE = 0.1, 1.25, 0.05
 """Standard deviations of the image, a factor, and standard deviations of the image, at full strength."""
 ROUNDS_FOR_ALL = 20
@@ -70,35 +76,50 @@ def pixels_per_image(sizes: Sequence[tuple[int, ...]]) -> int:
     return math.prod(geometry.legal_at_least(side) // geometry.scale for side in size)
 
 
-def thumbnail(image: NDArray[np.floating], side: int) -> NDArray[np.float32]:
-    """(C, *space) -> (side, ...) float32: the mean of the channels, small, of mean 0 and standard deviation 1."""
-    grey = image.mean(axis=0, dtype=np.float32)
-    small = ndimage.zoom(grey, [side / n for n in grey.shape], order=1, grid_mode=True, mode="nearest")
-    return np.asarray((small - small.mean()) / (small.std() + 1e-6), np.float32)
+def thumbnails(images: Sequence[NDArray[np.floating]], angle: float = 0.0) -> NDArray[np.float32]:
+    """Images (C, *space) -> (n, side, ...): the mean of the channels, small, of mean 0 and standard deviation 1.
+
+    angle  degrees that they are turned by, in their last two axes
+    """
+    small = []
+    for image in images:
+        grey = image.mean(axis=0, dtype=np.float32)
+        # Turned while there is something to interpolate between, and at a size that costs nothing.
+        for side in (2 * ASKED_SIDE, ASKED_SIDE):
+            grey = ndimage.zoom(grey, [side / n for n in grey.shape], order=1, grid_mode=True, mode="nearest")
+            if angle and side > ASKED_SIDE:
+                grey = ndimage.rotate(grey, angle, (-2, -1), reshape=False, order=1, mode="nearest")
+        small.append((grey - grey.mean()) / (grey.std() + 1e-6))
+    return np.stack(small).astype(np.float32)
 
 
-def ask_mirrored(examples: Sequence[Example]) -> Mirrored | None:
-    """Whether mirrored images look like others of their class, asked of small images by their nearest neighbours.
+def ask_neighbours(examples: Sequence[Example]) -> Neighbours | None:
+    """Whether mirrored and turned images look like others that there are, asked of small images' nearest neighbours.
 
     None where neighbours tell nothing, because there are too few images or because their pixels differ too much.
     """
     if len(examples) < FEWEST_ASKED:
         return None
-    chosen = [examples[i] for i in np.linspace(0, len(examples) - 1, min(len(examples), MIRROR_IMAGES)).astype(int)]
-    small = np.stack([thumbnail(example.image, MIRROR_SIDE) for example in chosen])
-    labels = np.array([int(example.mask) for example in chosen])
-    flat, flipped = (images.reshape(len(small), -1) for images in (small, small[..., ::-1]))
-    upright, across = flat @ flat.T, flat @ flipped.T
-    for closeness in (upright, across):
+    chosen = [examples[i] for i in np.linspace(0, len(examples) - 1, min(len(examples), ASKED_IMAGES)).astype(int)]
+    images, labels = [example.image for example in chosen], np.array([int(example.mask) for example in chosen])
+    upright = thumbnails(images)
+
+    def closeness_to(others: NDArray[np.float32]) -> NDArray[np.float32]:
+        closeness: NDArray[np.float32] = upright.reshape(len(images), -1) @ others.reshape(len(images), -1).T
         # Nobody is asked about himself, in the mirror or out of it.
         np.fill_diagonal(closeness, -np.inf)
-    taken = across.max(axis=1) > upright.max(axis=1)
-    told = labels[upright.argmax(axis=1)] == labels
+        return closeness
+
+    alike, across = closeness_to(upright), closeness_to(upright[..., ::-1])
+    nearest = alike.max(axis=1)
+    taken = across.max(axis=1) > nearest
+    told = labels[alike.argmax(axis=1)] == labels
     told_by_both = np.where(taken, labels[across.argmax(axis=1)] == labels, told)
     right, chance = told.mean(), np.bincount(labels).max() / len(labels)
     if right <= chance + CLEARLY_ABOVE * (1 - chance):
         return None
-    return Mirrored(float(taken.mean()), float(told_by_both.mean() / right))
+    turned = [closeness_to(thumbnails(images, angle)).max(axis=1) > nearest for angle in (-ROTATION, ROTATION)]
+    return Neighbours(float(taken.mean()), float(told_by_both.mean() / right), float(np.any(turned, axis=0).mean()))
 
 
 def split_labels(
@@ -134,37 +155,44 @@ def to_label_tensors(
     return torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device)
 
 
-def strength_for(rounds: float) -> float:
-    """How much images vary when each is seen so often, as a share of full strength, in quarters."""
-    return min(4, max(1, round(4 * min(1.0, rounds / ROUNDS_FOR_ALL)))) / 4
+def strength_for(rounds: float, neighbours: Neighbours | None) -> tuple[float, str]:
+    """(strength, why not full): how much images vary when each is seen so often, as a share of full, in quarters."""
+    strength = min(4, max(1, round(4 * min(1.0, rounds / ROUNDS_FOR_ALL)))) / 4
+    if neighbours is not None and neighbours.turned < TURNED_SHARE and strength > UPRIGHT_STRENGTH:
+        return UPRIGHT_STRENGTH, (
+            f"gently, because they stand upright (a turned one is the nearest neighbour of {neighbours.turned:.0%} of "
+            "them only)"
+        )
+    return strength, "" if strength == 1 else "gently, because each is seen a few times only"
 
 
-def whether_mirrored(mirrored: Mirrored | None) -> tuple[bool, str]:
+def whether_mirrored(neighbours: Neighbours | None) -> tuple[bool, str]:
     """(mirror, sentence) for what the images say."""
-    if mirrored is None:
+    if neighbours is None:
         return False, (
             "not mirrored: nothing tells whether that keeps the class (--set augmentation.mirror=true if it does)"
         )
-    if mirrored.share < MIRRORED_SHARE:
+    if neighbours.mirrored < MIRRORED_SHARE:
         return (
             False,
-            f"not mirrored: a mirrored one is the nearest neighbour of {mirrored.share:.0%} of the images only",
+            f"not mirrored: a mirrored one is the nearest neighbour of {neighbours.mirrored:.0%} of the images only",
         )
-    if mirrored.kept < MIRRORED_KEPT:
+    if neighbours.kept < MIRRORED_KEPT:
         return False, (
-            f"not mirrored: nearest neighbours, mirrored ones among them, tell the class {mirrored.kept:.0%} as often "
-            "as without these"
+            f"not mirrored: nearest neighbours, mirrored ones among them, tell the class {neighbours.kept:.0%} as "
+            "often as without these"
         )
     return True, (
-        f"mirrored left and right too: the nearest neighbour is a mirrored one for {mirrored.share:.0%} of the images, "
-        "and tells the class as well; what is classified is looked at both ways"
+        f"mirrored left and right too: the nearest neighbour is a mirrored one for {neighbours.mirrored:.0%} of the "
+        "images, and tells the class as well; what is classified is looked at both ways"
     )
 
 
-def augmentation_for(size: tuple[int, ...], mirrored: Mirrored | None, strength: float) -> tuple[Augmentation, str]:
-    """(augmentation, sentence) for images of this size; `strength` is a share of the full one."""
+def augmentation_for(size: tuple[int, ...], neighbours: Neighbours | None, rounds: float) -> tuple[Augmentation, str]:
+    """(augmentation, sentence) for images of this size, each of which is seen so often."""
     side = min(size)
-    mirror, told = whether_mirrored(mirrored)
+    strength, why = strength_for(rounds, neighbours)
+    mirror, told = whether_mirrored(neighbours)
     augmentation = Augmentation(
         mirror=mirror,
         rotation=ROTATION * strength,
@@ -178,9 +206,7 @@ def augmentation_for(size: tuple[int, ...], mirrored: Mirrored | None, strength:
     )
     return augmentation, (
         f"images are turned by up to {augmentation.rotation:.0f} degrees, zoomed, shifted by up to "
-        f"{augmentation.shift:.1f} px and bent"
-        + ("" if strength == 1 else ", gently, because each is seen a few times only")
-        + f"; they are {told}"
+        f"{augmentation.shift:.1f} px and bent" + (f", {why}" if why else "") + f"; they are {told}"
     )
 
 
@@ -196,7 +222,7 @@ def plan_classifier(summary: DataSummary, channels: int, rounds: float, reason: 
     n_classes = len(summary.classes)
     batch = 1 << max(0, math.floor(math.log2(max(1, summary.n_images / BATCHES_PER_ROUND))))
     batch = min(LARGEST_BATCH, max(SMALLEST_BATCH, batch))
-    augmentation, varied = augmentation_for(size, summary.mirrored, strength_for(rounds))
+    augmentation, varied = augmentation_for(size, summary.neighbours, rounds)
     told = " x ".join(map(str, size))
     return Recipe(
         name="auto",

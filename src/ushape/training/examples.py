@@ -48,17 +48,20 @@ class Example:
     mask: NDArray[np.int32]
 
 
-class Mirrored(NamedTuple):
-    """What images of classes say about their mirror images, asked of nearest neighbours.
+class Neighbours(NamedTuple):
+    """What images of classes say about being mirrored and turned, asked of nearest neighbours.
 
-    share  of the images whose nearest neighbour among all others is a mirrored one; about a half where left and right
-           do not matter, near 0 where mirrored images look like nothing that there is
-    kept   how often the nearest neighbour tells the class when mirrored ones are among them, relative to without;
-           below 1 where a mirrored class looks like another class
+    mirrored  share of the images whose nearest neighbour among all others is a mirrored one; about a half where left
+              and right do not matter, near 0 where mirrored images look like nothing that there is
+    kept      how often the nearest neighbour tells the class when mirrored ones are among them, relative to without;
+              below 1 where a mirrored class looks like another class
+    turned    share of those whose nearest neighbour is one that was turned, as far as variation goes, to the left or
+              to the right; about two thirds where images come at such angles, near 0 where all are upright
     """
 
-    share: float
+    mirrored: float
     kept: float
+    turned: float
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class DataSummary:
     shares      of the labelled pixels that are of each class; empty for instances
     spacing     the usual size of a pixel, where the files say it
     colours     to show the classes in; empty where nobody chose any
-    mirrored    what classified images say about their mirror images; None where they say nothing
+    neighbours  what classified images say about being mirrored and turned; None where they say nothing
     """
 
     name: str
@@ -83,7 +86,7 @@ class DataSummary:
     diameter: float | None = None
     shares: tuple[float, ...] = ()
     spacing: Spacing | None = None
-    mirrored: Mirrored | None = None
+    neighbours: Neighbours | None = None
     colours: tuple[Colour, ...] = ()
 
     @property

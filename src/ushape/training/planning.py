@@ -21,7 +21,7 @@ from ushape.network.hardware import best_dtype, choose_device
 from ushape.training.audit import audit
 from ushape.training.augment import Augmentation
 from ushape.training.batches import Batch, Batches, TrainingImage
-from ushape.training.classifying import ask_mirrored, pixels_per_image
+from ushape.training.classifying import ask_neighbours, pixels_per_image
 from ushape.training.examples import DataSummary, Example, read_examples, summarise, what_to_add
 from ushape.training.holdout import hold_out
 from ushape.training.label_batches import LabelBatches
@@ -180,14 +180,14 @@ def make_plan(
     read = examples
     summary = summarise(replace(dataset, problems=(*dataset.problems, *problems)), examples)
     if summary.task == "classification":
-        summary = replace(summary, mirrored=ask_mirrored(examples))
+        summary = replace(summary, neighbours=ask_neighbours(examples))
     seconds = None if minutes is None else 60 * minutes * TRAINING_SHARE
     chosen = choose_recipe(recipe, settings, summary, seconds, choose_device(device), start)
     findings = list(dataset.findings)
     if validation is None:
         examples, held_out, sentence = hold_out(dataset, examples, chosen)
         findings += [sentence] if sentence else []
-        summary = replace(summarise(dataset, examples), mirrored=summary.mirrored)
+        summary = replace(summarise(dataset, examples), neighbours=summary.neighbours)
     else:
         held_out, more = read_examples(validation.samples)
         problems += more
