@@ -44,7 +44,7 @@ def trained_model(sitting: Sitting) -> Path:
     path = sitting.folder / f"model-{channels}-{steps}.safetensors"
     if not path.exists():
         tell(f"training {channels} channels for {steps} steps")
-        settings = [f"network.channels={channels}"] + (["patch=64,64"] if sitting.form == "tiny" else [])
+        settings = [f"network.channels={channels}"] + (["patch=[64,64]"] if sitting.form == "tiny" else [])
         done = train_run(phantom_dataset(6), settings=settings, steps=steps, device="cpu", keep_folder=False)
         done.model.save(path)
     return path

@@ -90,7 +90,7 @@ def paper_case(form: str) -> Case:
     """The paper's network; of the tiny form a small one."""
     recipe = paper_recipe(cells(64)[0])
     if form == "tiny":
-        recipe = replace(recipe, network=replace(recipe.network, channels=8), patch=(188, 188))
+        recipe = replace(recipe, network=replace(recipe.network, channels=8), patch=(220, 220))
     return Case("the paper's network, one 572 x 572 tile", recipe, PEERS)
 
 
@@ -287,7 +287,7 @@ def main() -> None:
             "The same on this machine as if it were older: `ONEDNN_MAX_CPU_ISA=AVX2`, and torch's own loops and matrix "
             "products held to AVX2 likewise."
         )
-        measure(sitting, "step-avx2", f"{TITLE} without AVX-512", about, old_tables)
+        measure(sitting, "step-avx2", "Training step without AVX-512", about, old_tables)
         return
     measure(sitting, "step", TITLE, about, partial(paper_tables, engines=asked.engines.split(",")))
     about = "Ours beside the plain loop of the same network, padded and with batch normalisation, in float32."

@@ -36,7 +36,7 @@ def test_a_table_as_it_should_be():
             "|  | ms | x ours | GFLOP/s | of the ceiling | parameters | dtype |",
             "| --- | --- | --- | --- | --- | --- | --- |",
             "| ushape | 20.0 (15.0 to 25.0) | 1.00 | 100 | 50% | 31.0 M | bfloat16 |",
-            "| plain | 50.0 (50.0 to 50.0) | 2.50 | 50 | 50% | 31.5 M | float32 |",
+            "| plain | 50.0 (50.0 to 50.0) | 2.50 | 50.0 | 50% | 31.5 M | float32 |",
             "| gone | does not import here: a/b |  |  |  |  |  |",
             "",
             "A note.",

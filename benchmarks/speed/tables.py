@@ -119,6 +119,11 @@ def digits_for(value: float) -> int:
     return 0 if value >= 100 else 1 if value >= 10 else 2
 
 
+def rounded(value: float) -> str:
+    """Three digits, or all in front of the point."""
+    return f"{value:.{digits_for(value)}f}"
+
+
 def milliseconds(row: Row) -> str:
     """Median and quartiles."""
     return with_spread(row.outcome, 1e3, digits_for(1e3 * row.outcome.median))
@@ -136,14 +141,12 @@ def times_ours(row: Row) -> str:
 
 def images_per_second(row: Row) -> str:
     """Of those images that one run makes."""
-    rate = row.outcome.facts["images"] / row.outcome.median
-    return f"{rate:.{digits_for(rate)}f}"
+    return rounded(row.outcome.facts["images"] / row.outcome.median)
 
 
 def megapixels_per_second(row: Row) -> str:
     """Of those pixels that one run answers."""
-    rate = row.outcome.facts["pixels"] / row.outcome.median / 1e6
-    return f"{rate:.{digits_for(rate)}f}"
+    return rounded(row.outcome.facts["pixels"] / row.outcome.median / 1e6)
 
 
 def peak_megabytes(row: Row) -> str:
@@ -162,8 +165,8 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "x ours": times_ours,
     "images/s": images_per_second,
     "Mpx/s": megapixels_per_second,
-    "GFLOP": lambda row: f"{row.outcome.facts['GFLOP']:.0f}",
-    "GFLOP/s": lambda row: f"{row.rate:.0f}",
+    "GFLOP": lambda row: rounded(row.outcome.facts["GFLOP"]),
+    "GFLOP/s": lambda row: rounded(row.rate),
     "of the ceiling": lambda row: f"{row.share:.0%}",
     "parameters": lambda row: f"{row.outcome.facts['parameters'] / 1e6:.1f} M",
     "peak MB": peak_megabytes,
