@@ -83,8 +83,11 @@ def ushape_sampler(side: int, patch: int, augmentation: Augmentation) -> Sampler
 
 def monai_sampler(side: int, patch: int) -> Sampler:
     """MONAI: one resampling holds place, rotation, zoom and deformation, on a coarse grid of nodes as ours."""
+    from monai.data import set_track_meta
     from monai.transforms import Compose, Rand2DElasticd, RandAdjustContrastd, RandFlipd, RandGaussianNoised
 
+    # Plain tensors, without what MONAI notes beside each image: faster, and there is nothing to note here.
+    set_track_meta(False)
     image, mask = source(side)
     both = ["image", "mask"]
     room = (side - patch) / 2
@@ -112,7 +115,7 @@ def monai_sampler(side: int, patch: int) -> Sampler:
 
     def pair() -> Pair:
         done = transform(dict(given))
-        return done["image"].as_tensor(), done["mask"].as_tensor()[0]
+        return done["image"], done["mask"][0]
 
     return stacked(pair)
 
@@ -134,13 +137,16 @@ def batchgenerators_sampler(side: int, patch: int) -> Sampler:
                 random_crop=True,
                 p_elastic_deform=1,
                 elastic_deform_scale=(0.2, 0.2),
-                elastic_deform_magnitude=(ELASTIC / patch, ELASTIC / patch),
+                elastic_deform_magnitude=(ELASTIC, ELASTIC),
                 p_rotation=1,
                 rotation=(-ROTATION, ROTATION),
                 p_scaling=1,
                 scaling=(1 / ZOOM, ZOOM),
                 p_synchronize_scaling_across_axes=1,
                 bg_style_seg_sampling=False,
+                mode_seg="nearest",
+                border_mode_seg="reflection",
+                padding_mode_image="reflection",
             ),
             MirrorTransform(allowed_axes=(0, 1)),
             GammaTransform(
@@ -169,9 +175,9 @@ def albumentations_sampler(side: int, patch: int, *, grid: bool) -> Sampler:
     cv2.setNumThreads(1)
     image, mask = source(side)
     elastic = (
-        albumentations.GridDistortion(num_steps=2, distort_limit=0.1, p=1)
+        albumentations.GridDistortion(num_steps=2, distort_limit=0.1, border_mode=cv2.BORDER_REFLECT_101, p=1)
         if grid
-        else albumentations.ElasticTransform(alpha=20 * ELASTIC, sigma=ELASTIC, p=1)
+        else albumentations.ElasticTransform(alpha=20 * ELASTIC, sigma=ELASTIC, border_mode=cv2.BORDER_REFLECT_101, p=1)
     )
     transform = albumentations.Compose(
         [

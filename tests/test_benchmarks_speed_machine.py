@@ -65,8 +65,7 @@ def test_ceilings_are_rates(monkeypatch, best):
 
     monkeypatch.setattr("speed.machine.interleave", measured)
     monkeypatch.setattr("speed.machine.best_dtype", lambda device: best)
-    monkeypatch.setattr("speed.machine.COPIED_BYTES", 400)
-    rates = measure_ceilings(10)
+    rates = measure_ceilings(10, 400)
     products = ["float32"] + ["bfloat16"] * (best == torch.bfloat16)
     assert told == {**dict.fromkeys(products, 2000), "copy": 800}
     assert rates == pytest.approx({**dict.fromkeys(products, 4e-6), "copy": 1.6e-6})

@@ -1,22 +1,24 @@
 """What the speed benchmarks compare is the same work, without peers: networks, windows, agreement, processes."""
 
-import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from packaging.requirements import Requirement
 
 import speed_all
 import speed_predict
 import speed_sampling
 import speed_step
 import ushape
-from speed import predicting
+from speed import predicting, program
 from speed.counting import count_operations, count_parameters
 from speed.interleave import Outcome
 from speed.machine import OLD_PROCESSOR
@@ -221,6 +223,24 @@ def test_our_sampler_draws_new_batches_of_the_size():
     assert not torch.equal(one.images, other.images)
 
 
+def test_the_sampling_that_is_timed_is_that_of_the_step(monkeypatch):
+    drawn = []
+    ours = speed_sampling.our_batches
+
+    def noted(recipe, side):
+        made = ours(recipe, side)
+        return lambda k: drawn.append(k) or made(k)
+
+    monkeypatch.setattr(speed_sampling, "our_batches", noted)
+    recipe = speed_sampling.first_recipe(32)
+    recipe = replace(recipe, network=replace(recipe.network, channels=8, depth=3))
+    step, sampling = (each.prepare() for each in speed_sampling.stepping(recipe, 128))
+    assert step.run() + step.run() > 0
+    assert drawn == [0, 1]
+    assert sampling.run() > 0
+    assert drawn == [0, 1, 0]
+
+
 def test_the_share_of_a_step():
     step, sampling = Outcome("a", [2.0, 4.0]), Outcome("b", [0.3])
     assert speed_sampling.with_share([step, sampling])[1].facts == {"share of the step": "10.0%"}
@@ -265,6 +285,26 @@ def test_tables_go_into_a_page(tmp_path, monkeypatch, capsys):
     assert not page.exists()
 
 
-def test_a_task_goes_through_json():
-    task = Task("monai", "m", 8, tile=3)
-    assert Task(**json.loads(json.dumps(vars(task)))) == task
+# The peers' environment.
+
+
+def pins(path):
+    lines = [line for line in path.read_text("utf-8").splitlines() if line and not line.startswith("#")]
+    return dict(line.split("==") for line in lines), lines
+
+
+def test_the_peers_lock_names_every_peer_and_agrees_with_ours():
+    theirs, lines = pins(BENCHMARKS / "peers.lock")
+    ours, _ = pins(BENCHMARKS.parent / "requirements.lock")
+    assert list(theirs) == sorted(set(theirs))
+    assert all(re.fullmatch(r"[a-z0-9-]+==[0-9.]+", line) for line in lines)
+    assert [name for name in (*program.PEERS, "torch") if name not in theirs] == []
+    assert {name: version for name, version in theirs.items() if ours.get(name, version) != version} == {}
+
+
+def test_all_that_ushape_needs_is_in_the_peers_lock():
+    """It is not installed there, so that nothing else brings it."""
+    project = tomllib.loads((BENCHMARKS.parent / "pyproject.toml").read_text("utf-8"))["project"]
+    theirs, _ = pins(BENCHMARKS / "peers.lock")
+    for requirement in map(Requirement, project["dependencies"]):
+        assert theirs[requirement.name] in requirement.specifier

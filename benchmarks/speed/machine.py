@@ -29,7 +29,6 @@ VARIABLES = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIO
 OLD_PROCESSOR = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 """Makes torch compute as on a processor without AVX-512, bfloat16 and AMX: its convolutions, its own loops and its
 matrix products, each asked in its own way."""
-COPIED_BYTES = 2**28
 CEILINGS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 CEILING_COPY = "copy"
 CPU = torch.device("cpu")
@@ -84,22 +83,23 @@ def product(side: int, dtype: torch.dtype) -> Prepared:
     return Prepared(timed(partial(torch.mm, one, other, out=out)), {"amount": 2 * side**3})
 
 
-def copy() -> Prepared:
+def copy(n_bytes: int) -> Prepared:
     """A copy of memory, to be timed."""
-    source = torch.ones(COPIED_BYTES // 4)
+    source = torch.ones(n_bytes // 4)
     target = torch.empty_like(source)
-    return Prepared(timed(partial(target.copy_, source)), {"amount": 2 * COPIED_BYTES})
+    return Prepared(timed(partial(target.copy_, source)), {"amount": 2 * n_bytes})
 
 
-def measure_ceilings(side: int) -> dict[str, float]:
+def measure_ceilings(side: int, n_bytes: int) -> dict[str, float]:
     """Thousand million operations (for the copy: bytes) per second, by CEILINGS' names and CEILING_COPY; medians.
 
-    side  of the matrices; bfloat16 is left out where the processor lacks it
+    side     of the matrices; bfloat16 is left out where the processor lacks it
+    n_bytes  that are copied; far more than any cache holds
     """
     # Where the processor has no bfloat16, torch multiplies number by number: minutes, for a figure that limits nothing.
     dtypes = {name: dtype for name, dtype in CEILINGS.items() if dtype in (torch.float32, best_dtype(CPU))}
     competitors = [Competitor(name, partial(product, side, dtype)) for name, dtype in dtypes.items()]
-    outcomes = interleave([*competitors, Competitor(CEILING_COPY, copy)], LIMITS)
+    outcomes = interleave([*competitors, Competitor(CEILING_COPY, partial(copy, n_bytes))], LIMITS)
     return {each.name: each.facts["amount"] / each.median / 1e9 for each in outcomes if not each.failed}
 
 

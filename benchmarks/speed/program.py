@@ -19,7 +19,8 @@ from ushape.network.hardware import set_threads
 __all__ = ["RESULTS", "Sitting", "measure", "parser", "tell"]
 
 RESULTS = REPOSITORY / "runs" / "speed"
-CEILING_SIDE = {"tiny": 256, "quick": 2048, "full": 4096}
+CEILING_SIZES = {"tiny": (256, 2**22), "quick": (2048, 2**28), "full": (4096, 2**28)}
+"""Side of the matrices that are multiplied, and bytes that are copied."""
 PEERS = (
     "monai",
     "dynamic-network-architectures",
@@ -68,7 +69,7 @@ def measure(sitting: Sitting, name: str, title: str, about: str, tables: Callabl
     begun = time.perf_counter()
     set_threads()
     tell(f"{name}: ceilings")
-    ceilings = measure_ceilings(CEILING_SIDE[sitting.form])
+    ceilings = measure_ceilings(*CEILING_SIZES[sitting.form])
     result = Result(name, title, about, sitting.form, describe(), ceilings, tables(sitting), versions=versions())
     named, dirty = commit("benchmarks/speed", "benchmarks/speed_*.py")
     now = datetime.now(UTC).isoformat(timespec="seconds")
