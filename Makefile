@@ -1,12 +1,15 @@
 # make .venv   the environment, pinned by requirements.lock
 # make demo    train and look at the embedded example
 # make test    everything that must be clean before a change is merged
+# make bench   how fast, beside the peers: ten minutes on two quiet cores (docs/benchmarks.md)
 
 PYTHON ?= python3
 BIN := .venv/bin
 PINNED := --constraint requirements.lock
+PEERS := .venv-peers/bin
+FORM ?= quick
 
-.PHONY: .venv demo test
+.PHONY: .venv .venv-peers demo test bench
 
 .venv: .venv/installed
 
@@ -31,3 +34,16 @@ test: .venv
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest
+
+# The peers have an environment of their own. torch comes first and with what it needs; all else is in the lock, so that
+# nothing brings a package that the lock does not name, such as another build of torch.
+.venv-peers: .venv-peers/installed
+
+.venv-peers/installed: benchmarks/peers.lock
+	$(PYTHON) -m venv .venv-peers
+	$(PEERS)/python -m pip install --quiet $$(grep '^torch==' benchmarks/peers.lock)
+	$(PEERS)/python -m pip install --quiet --no-deps --requirement benchmarks/peers.lock
+	@touch $@
+
+bench: .venv-peers
+	PYTHONPATH=src $(PEERS)/python benchmarks/speed_all.py --form $(FORM)

@@ -72,8 +72,11 @@ def code_version(package: Path | None = None) -> str:
 
 
 @cache
-def commit() -> tuple[str, bool]:
-    """(the short name of the commit, whether `src` or `benchmarks` hold what is not in it); ('', True) without git."""
+def commit(*also: str) -> tuple[str, bool]:
+    """(the short name of the commit, whether `src` or `benchmarks` hold what is not in it); ('', True) without git.
+
+    also  paths that must be in it, beside those of the experiments
+    """
 
     def git(*arguments: str) -> str:
         done = subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False)
@@ -81,7 +84,7 @@ def commit() -> tuple[str, bool]:
 
     name = git("rev-parse", "--short=10", "HEAD")
     # Rows and looks are written by the runs themselves.
-    changed = git("status", "--porcelain", "--", "src", "benchmarks/*.toml", "benchmarks/bench", *PROGRAMS)
+    changed = git("status", "--porcelain", "--", "src", "benchmarks/*.toml", "benchmarks/bench", *PROGRAMS, *also)
     return name, bool(changed) or not name
 
 

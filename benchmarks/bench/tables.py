@@ -21,6 +21,7 @@ __all__ = [
     "Line",
     "commits",
     "digits",
+    "insert_block",
     "insert_table",
     "lines_of",
     "looks_at",
@@ -174,9 +175,9 @@ def render(experiment: Experiment, splits: dict[str, Split], records: Records) -
     return "\n\n".join([experiment.about, *texts]) if texts else ""
 
 
-def insert_table(page: Path, experiment: Experiment, text: str) -> None:
-    """Put a list's tables into a page: between its markers, or with a heading at the end where there are none."""
-    begin, end = f"<!-- benchmark {experiment.name} -->", f"<!-- end of benchmark {experiment.name} -->"
+def insert_block(page: Path, name: str, title: str, text: str) -> None:
+    """Put a text into a page: between the markers of this name, or with a heading at the end where there are none."""
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
     old = page.read_text("utf-8") if page.exists() else ""
     block = f"{begin}\n{text}\n{end}"
     before, found, rest = old.partition(begin)
@@ -186,4 +187,9 @@ def insert_table(page: Path, experiment: Experiment, text: str) -> None:
             raise DataError(f"{page}: expected {end} behind {begin}, found none; add it")
         write_text(page, before + block + after)
     else:
-        write_text(page, old.rstrip("\n") + f"\n\n## {experiment.title}\n\n{block}\n")
+        write_text(page, old.rstrip("\n") + f"\n\n## {title}\n\n{block}\n")
+
+
+def insert_table(page: Path, experiment: Experiment, text: str) -> None:
+    """Put a list's tables into a page."""
+    insert_block(page, f"benchmark {experiment.name}", experiment.title, text)

@@ -1,0 +1,63 @@
+"""All speed benchmarks, one after the other, and their tables into docs/performance.md.
+
+    PYTHONPATH=src python benchmarks/speed_all.py [--form quick]    measure: about 10 minutes; the full form 2 hours
+    PYTHONPATH=src python benchmarks/speed_all.py --tables          results that lie in runs/speed into the page
+
+Both times are for two quiet cores. Each script is a process of its own, so that one that fails costs only its own
+tables; the exit status then says so.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from bench.provenance import REPOSITORY
+from speed.program import parser, tell
+from speed.tables import insert_results, read_results
+
+SCRIPTS = (
+    ("speed_step.py",),
+    ("speed_step.py", "--old"),
+    ("speed_predict.py",),
+    ("speed_sizes.py",),
+    ("speed_sampling.py",),
+)
+PAGE = REPOSITORY / "docs" / "performance.md"
+ORDER = ("step", "widths", "step-avx2", "predict", "sizes", "sampling")
+"""Of the results in the page."""
+
+
+def run_all(form: str, folder: Path) -> list[str]:
+    """Run every script; returns those that failed."""
+    failed, begun = [], time.perf_counter()
+    for name, *options in SCRIPTS:
+        told = " ".join([name, *options])
+        tell(f"{told}, after {(time.perf_counter() - begun) / 60:.1f} minutes")
+        path = str(Path(__file__).parent / name)
+        command = [sys.executable, path, *options, "--form", form, "--output", str(folder)]
+        if subprocess.run(command, check=False).returncode:
+            failed.append(told)
+    tell(
+        f"all: {(time.perf_counter() - begun) / 60:.1f} minutes" + (f"; failed: {', '.join(failed)}" if failed else "")
+    )
+    return failed
+
+
+def main() -> None:
+    """Measure everything, or put the tables into the page."""
+    options = parser(__doc__)
+    options.add_argument("--tables", action="store_true", help="do not measure; put the results into the page")
+    options.add_argument("--page", type=Path, default=PAGE, help="where the tables go")
+    asked = options.parse_args()
+    if not asked.tables:
+        sys.exit(bool(run_all(asked.form, asked.output)))
+    results = sorted(read_results(asked.output), key=lambda each: ORDER.index(each.name))
+    shown = insert_results(asked.page, results)
+    print(f"{asked.page}: {', '.join(shown) or 'nothing: no quick or full results in ' + str(asked.output)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""Prediction of one large image, side by side: the same network, the same weights, in processes of their own.
+
+    PYTHONPATH=src python benchmarks/speed_predict.py [--form quick] [--engines torch,openvino]
+
+Ours is what `ushape predict` does, in the machine's best number format and in float32; MONAI's
+`sliding_window_inference` at its defaults, with windows of the training patch, then with our tile and our overlap and
+Gaussian blending; nnU-Net's predictor with the same, without mirrored copies. Each repetition is a process of its own,
+taken in turns; memory is what prediction needs on top of the program, the network and the image. Agreement is with the
+answer of one pass over the whole image in float32, on a central part that sees no border of the image (there the
+methods differ on purpose): the largest difference of a probability, and the share of pixels whose label changed.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from speed.interleave import Competitor, Limits, interleave
+from speed.predicting import Task, in_own_process, mosaic, whole_window
+from speed.program import Sitting, measure, parser, tell
+from speed.tables import Table
+from ushape.data.phantom import phantom_dataset
+from ushape.model import Model, load
+from ushape.run import train_run
+
+TITLE = "Prediction of a large image"
+COLUMNS = ("s", "x ours", "Mpx/s", "peak MB", "memory x ours", "largest difference", "labels changed", "runs")
+SIDES = {"tiny": 320, "quick": 2048, "full": 4096}
+TRAINED = {"tiny": (8, 2), "quick": (16, 60), "full": (32, 300)}
+"""Channels and training steps of the model: enough that its answers are those of a network that has learnt."""
+PATCH = 256
+"""What the model is trained on, and so what people give MONAI as its window."""
+
+
+def trained_model(sitting: Sitting) -> Path:
+    """A model of simulated cells; trained where there is none yet from an earlier sitting."""
+    channels, steps = TRAINED[sitting.form]
+    path = sitting.folder / f"model-{channels}-{steps}.safetensors"
+    if not path.exists():
+        tell(f"training {channels} channels for {steps} steps")
+        settings = [f"network.channels={channels}"] + (["patch=[64,64]"] if sitting.form == "tiny" else [])
+        done = train_run(phantom_dataset(6), settings=settings, steps=steps, device="cpu", keep_folder=False)
+        done.model.save(path)
+    return path
+
+
+def our_tiling(model: Model) -> tuple[int, float]:
+    """(side of our tiles, the share of it by which neighbouring tiles overlap)."""
+    geometry, tile = model.network.geometry, geometry_tile(model)
+    step = (tile - 2 * geometry.margin) // geometry.stride * geometry.stride
+    return tile, 1 - step / tile
+
+
+def geometry_tile(model: Model) -> int:
+    """The side of the model's tiles, as large as the network takes them."""
+    return model.network.geometry.legal_at_most(model.largest_tile())
+
+
+def tasks(model: Model, path: Path, side: int, engines: Sequence[str], *, thorough: bool) -> dict[str, Task]:
+    """Ours first, then the others, by the names that the table shows; thorough shows one line more."""
+    tile, overlap = our_tiling(model)
+    base = partial(Task, model=str(path), side=side)
+    listed = {f"ushape, {engine}": base("ushape", engine=engine) for engine in engines}
+    listed["ushape, torch, float32"] = base("ushape", precision="float32")
+    listed[f"MONAI, defaults, window {PATCH}"] = base("monai", tile=PATCH)
+    if thorough:
+        listed[f"MONAI, gaussian, window {PATCH}"] = base("monai", tile=PATCH, blend="gaussian")
+    listed[f"MONAI, gaussian, our tile {tile}"] = base("monai", tile=tile, overlap=overlap, blend="gaussian")
+    listed[f"nnU-Net, gaussian, our tile {tile}"] = base("nnunet", tile=tile, overlap=overlap, blend="gaussian")
+    return listed
+
+
+def compare(facts: dict[str, Any], answer: Path, reference: NDArray[np.float32]) -> None:
+    """Note how far an answer is from the whole image's; of several runs the worst counts."""
+    estimate = np.load(answer)
+    difference = float(np.abs(estimate - reference).max())
+    changed = float((estimate.argmax(axis=0) != reference.argmax(axis=0)).mean())
+    facts["difference"] = max(difference, facts.get("difference", 0.0))
+    facts["changed"] = max(changed, facts.get("changed", 0.0))
+
+
+def tables(sitting: Sitting, engines: Sequence[str]) -> list[Table]:
+    """One table."""
+    path, side = trained_model(sitting), SIDES[sitting.form]
+    model = load(path, device="cpu")
+    reference = whole_window(model, mosaic(side))
+    thorough = sitting.form != "quick"
+    with tempfile.TemporaryDirectory() as name:
+        competitors = []
+        for index, (told, task) in enumerate(tasks(model, path, side, engines, thorough=thorough).items()):
+            answer = Path(name) / f"{index}.npy"
+            after = partial(compare, answer=answer, reference=reference)
+            given = Task(**{**vars(task), "answer": str(answer)})
+            competitors.append(Competitor(told, partial(in_own_process, given, after)))
+        limits = {"tiny": Limits(2, 2, 0), "quick": Limits(2, 5, 60), "full": Limits(5, 5, 0)}[sitting.form]
+        outcomes = interleave(competitors, limits, told=lambda each: tell(f"  predict: {each}"))
+    channels, steps = TRAINED[sitting.form]
+    caption = f"{side} x {side} pixels, `auto`'s network of {channels} channels after {steps} steps on simulated cells"
+    return [Table(caption, COLUMNS, outcomes)]
+
+
+def main() -> None:
+    """Measure, write, print."""
+    options = parser(__doc__)
+    options.add_argument("--engines", default="torch", help="engines of ours, with commas between")
+    asked = options.parse_args()
+    about = (__doc__ or "").partition("\n\n")[2].partition("\n\n")[2].strip()
+    sitting = Sitting(asked.form, asked.output)
+    measure(sitting, "predict", TITLE, about, partial(tables, engines=asked.engines.split(",")))
+
+
+if __name__ == "__main__":
+    main()

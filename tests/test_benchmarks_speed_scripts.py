@@ -1,0 +1,310 @@
+"""What the speed benchmarks compare is the same work, without peers: networks, windows, agreement, processes."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from packaging.requirements import Requirement
+
+import speed_all
+import speed_predict
+import speed_sampling
+import speed_step
+import ushape
+from speed import predicting, program
+from speed.counting import count_operations, count_parameters
+from speed.interleave import Outcome
+from speed.machine import OLD_PROCESSOR
+from speed.peers import PEERS, TextbookUNet
+from speed.predicting import Task, in_own_process, mosaic, whole_window, window_of
+from speed.program import Sitting
+from ushape.geometry import tiles
+from ushape.model import Model, Preparation, load
+from ushape.targets.instances import default_decision
+from ushape.targets.maps import Encoding
+
+BENCHMARKS = Path(speed_all.__file__).parent
+
+
+def small_model(seed=0):
+    torch.manual_seed(seed)
+    encoding = Encoding("distance")
+    network = ushape.UNet(1, encoding.n_channels, 8, 3, padding="same", norm="batch")
+    classes, decision = ("background", "object"), default_decision(encoding)
+    model = Model(network.eval(), Preparation(), "instances", classes, encoding, decision, device="cpu", tile_size=96)
+    return replace(model, precision="float32")
+
+
+# The networks.
+
+
+def test_the_plain_network_is_the_papers():
+    """As many weights, as many operations, and the same size of answer."""
+    plain, paper = TextbookUNet(padded=False), ushape.UNet()
+    shape = (1, 1, 572, 572)
+    assert count_parameters(plain) == count_parameters(paper)
+    assert count_operations(plain, shape, backward=True) == count_operations(paper, shape, backward=True)
+    assert plain.to("meta")(torch.empty(shape, device="meta")).shape == (1, 2, 388, 388)
+
+
+def test_the_padded_plain_network_is_autos():
+    recipe = speed_step.auto_recipe(16, 64, 2)
+    ours = recipe.network.build(1, recipe.encoding.n_channels, 2)
+    plain = speed_step.plain_network(speed_step.Case("", recipe))
+    shape = (2, 1, 64, 64)
+    assert count_operations(plain, shape, backward=True) == count_operations(ours, shape, backward=True)
+    assert plain(torch.zeros(shape)).shape == ours(torch.zeros(shape)).shape
+
+
+def test_the_plain_step_learns():
+    torch.manual_seed(0)
+    network = TextbookUNet(channels=8, depth=3, padded=True)
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
+    images = torch.randn(1, 1, 32, 32)
+    losses = [speed_step.step_of(network, optimiser, images, fast=False) for _ in range(5)]
+    assert losses[-1] < losses[0]
+
+
+def test_our_step_is_the_loop_with_its_sampling():
+    recipe = speed_step.auto_recipe(8, 32, 2)
+    ready = speed_step.our_step(recipe)
+    assert ready.run() > 0
+    assert ready.facts["image"] == "2 x 32 x 32"
+    network = recipe.network.build(1, recipe.encoding.n_channels, 2)
+    assert ready.facts["GFLOP"] == count_operations(network, (2, 1, 32, 32), backward=True) / 1e9
+
+
+def test_peers_are_given_what_the_papers_tile_answers():
+    case = speed_step.paper_case("quick")
+    assert (case.out, case.channels) == (388, 64)
+    assert {peer.name: speed_step.side_of(case, peer) for peer in PEERS}["MONAI DynUNet"] == 400
+    assert {speed_step.side_of(case, peer) % peer.stride for peer in PEERS} == {0}
+
+
+def test_ours_is_the_first_and_all_are_there():
+    case = speed_step.paper_case("quick")
+    names = [each.name for each in speed_step.competitors(case, ["torch"], backward=True, thorough=False)]
+    assert names == ["ushape", "plain PyTorch", *(peer.name for peer in PEERS)]
+    more = [each.name for each in speed_step.competitors(case, ["torch", "x"], backward=False, thorough=True)]
+    assert more[:4] == ["ushape, torch", "ushape, x", "plain PyTorch", "plain PyTorch, bfloat16 and channels last"]
+
+
+def test_an_engine_that_this_version_lacks_is_a_row():
+    recipe = speed_step.auto_recipe(8, 32, 1)
+    with pytest.raises(ImportError, match=r"^the engine abacus is not in this version$"):
+        speed_step.our_forward(recipe, "abacus")
+    assert speed_step.our_forward(recipe, "torch").run() > 0
+
+
+# Without AVX-512.
+
+
+def test_an_old_processor_is_given_no_bfloat16():
+    code = "import torch; from ushape.network.hardware import best_dtype; print(best_dtype(torch.device('cpu')))"
+    environment = {**os.environ, **OLD_PROCESSOR}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "torch.float32"
+
+
+def test_the_old_form_refuses_to_run_as_a_new_processor(monkeypatch):
+    for name in OLD_PROCESSOR:
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(AssertionError):
+        speed_step.old_tables(Sitting("tiny", Path()))
+
+
+# Large images.
+
+
+def test_a_mosaic_has_the_size_and_differs_from_place_to_place():
+    image = mosaic(600)
+    assert (image.shape, image.dtype) == ((1, 600, 600), np.uint8)
+    assert (image[0, :256, :256] != image[0, :256, 256:512]).any()
+    assert (mosaic(100) == image[:, :100, :100]).all()
+
+
+@pytest.mark.parametrize("side", [160, 161, 300])
+def test_the_central_window_is_the_whole_images_answer(side):
+    """Against our own tiles, which share nothing with it but the network, and against a pass over everything."""
+    model, image = small_model(), mosaic(side)
+    start, stop, margin = window_of(model, side)
+    stride = model.network.geometry.stride
+    assert start % stride == 0
+    assert start - margin >= 0
+    assert stop + margin <= side
+    window = whole_window(model, image)
+    assert window.shape == (2, stop - start, stop - start)
+    assert np.abs(model.maps(image)[:2, start:stop, start:stop] - window).max() < 1e-5
+    with torch.inference_mode():
+        logits = model.network(torch.from_numpy(model.preparation(image))[None])
+    plain = Task("monai", "", side)
+    assert np.abs(predicting.central(model, plain, logits[0]) - window).max() < 1e-5
+
+
+def test_the_window_is_limited_and_too_small_an_image_refused():
+    model = small_model()
+    start, stop, _ = window_of(model, 4096)
+    assert (stop - start, start) == (1024, 1536)
+    with pytest.raises(ValueError, match=r"^expected an image of at least \d+ pixels, found 30; enlarge$"):
+        window_of(model, 30)
+
+
+def test_the_answer_of_nnunet_has_one_axis_more():
+    model = small_model()
+    logits = torch.randn(3, 160, 160)
+    one, other = (predicting.central(model, Task("nnunet", "", 160), each) for each in (logits, logits[:, None].half()))
+    assert np.abs(one - other).max() < 1e-2
+
+
+def test_agreement_is_that_of_the_worst_run(tmp_path):
+    reference = np.array([[[0.9, 0.6]], [[0.1, 0.4]]], np.float32)
+    facts = {}
+    for estimate in (reference + np.array([[[0, -0.2]], [[0, 0.2]]]), reference):
+        np.save(tmp_path / "a.npy", estimate)
+        speed_predict.compare(facts, tmp_path / "a.npy", reference)
+    assert facts == {"difference": pytest.approx(0.2), "changed": 0.5}
+
+
+def test_others_get_our_tile_and_our_overlap():
+    model = small_model()
+    tile, overlap = speed_predict.our_tiling(model)
+    made = speed_predict.tasks(model, Path("m"), 600, ["torch"], thorough=False)
+    first, *rest = made.values()
+    assert (first.way, first.engine, first.precision, tile) == ("ushape", "torch", "auto", 96)
+    steps = {read.read[0][0] for read in tiles(model.network.geometry, (600, 600), tile)}
+    assert round(tile * (1 - overlap)) == np.diff(sorted(steps))[0]
+    assert [(each.tile, each.overlap) for each in rest if "our tile" in name_of(made, each)] == [(tile, overlap)] * 2
+    defaults = next(each for each in rest if "defaults" in name_of(made, each))
+    assert (defaults.tile, defaults.overlap, defaults.blend) == (256, 0.25, "constant")
+
+
+def name_of(made, task):
+    return next(name for name, each in made.items() if each is task)
+
+
+def test_a_prediction_in_a_process_of_its_own(tmp_path):
+    model = small_model()
+    model.save(tmp_path / "m.safetensors")
+    answer = tmp_path / "a.npy"
+    task = Task("ushape", str(tmp_path / "m.safetensors"), 160, precision="float32", answer=str(answer))
+    noted = []
+    ready = in_own_process(task, noted.append)
+    assert ready.warm
+    assert ready.run() > 0
+    assert (len(ready.facts["peak"]), ready.facts["pixels"], noted) == (1, 160**2, [ready.facts])
+    assert ready.facts["peak"][0] > 0
+    again = load(tmp_path / "m.safetensors", device="cpu")
+    assert np.abs(np.load(answer) - whole_window(again, mosaic(160))).max() < 1e-5
+
+
+def test_a_process_that_fails_says_why(tmp_path):
+    small_model().save(tmp_path / "m.safetensors")
+    task = Task("ushape", str(tmp_path / "m.safetensors"), 64, engine="abacus")
+    with pytest.raises(ImportError, match=r"^the engine abacus is not in this version$"):
+        in_own_process(task).run()
+    with pytest.raises(RuntimeError, match="expected a model file or a run folder"):
+        in_own_process(replace(task, model=str(tmp_path / "none"))).run()
+
+
+# Sampling.
+
+
+def test_our_sampler_draws_new_batches_of_the_size():
+    sampler = speed_sampling.ushape_sampler(128, 32, speed_sampling.SAME_WORK)
+    one, other = sampler(), sampler()
+    assert one.images.shape == (2, 1, 32, 32)
+    assert not torch.equal(one.images, other.images)
+
+
+def test_the_sampling_that_is_timed_is_that_of_the_step(monkeypatch):
+    drawn = []
+    ours = speed_sampling.our_batches
+
+    def noted(recipe, side):
+        made = ours(recipe, side)
+        return lambda k: drawn.append(k) or made(k)
+
+    monkeypatch.setattr(speed_sampling, "our_batches", noted)
+    recipe = speed_sampling.first_recipe(32)
+    recipe = replace(recipe, network=replace(recipe.network, channels=8, depth=3))
+    step, sampling = (each.prepare() for each in speed_sampling.stepping(recipe, 128))
+    assert step.run() + step.run() > 0
+    assert drawn == [0, 1]
+    assert sampling.run() > 0
+    assert drawn == [0, 1, 0]
+
+
+def test_the_share_of_a_step():
+    step, sampling = Outcome("a", [2.0, 4.0]), Outcome("b", [0.3])
+    assert speed_sampling.with_share([step, sampling])[1].facts == {"share of the step": "10.0%"}
+    gone = Outcome("a", failed="gone")
+    assert speed_sampling.with_share([gone, Outcome("b", [0.3])])[1].facts == {}
+
+
+def test_large_cells_are_sampled_large_and_seen_small():
+    small, large = speed_sampling.first_recipe(256), speed_sampling.first_recipe(512, 80.0)
+    assert (small.patch, small.network.scale, small.batch) == ((256, 256), 1, 2)
+    assert (large.patch, large.network.scale, large.batch) == ((512, 512), 2, 2)
+
+
+# All of them.
+
+
+def test_a_script_that_fails_is_told_and_the_others_run(tmp_path, monkeypatch):
+    ran = []
+
+    def run(command, check):
+        ran.append(command[1:])
+        return subprocess.CompletedProcess(command, "speed_sizes" in command[1])
+
+    monkeypatch.setattr(speed_all.subprocess, "run", run)
+    assert speed_all.run_all("quick", tmp_path) == ["speed_sizes.py"]
+    assert len(ran) == len(speed_all.SCRIPTS)
+    assert ran[1] == [str(BENCHMARKS / "speed_step.py"), "--old", "--form", "quick", "--output", str(tmp_path)]
+
+
+def test_every_script_is_run_and_has_a_place_in_the_page():
+    scripts = {path.name for path in BENCHMARKS.glob("speed_*.py")} - {"speed_all.py"}
+    assert {name for name, *_ in speed_all.SCRIPTS} == scripts
+    text = "".join((BENCHMARKS / name).read_text("utf-8") for name in scripts)
+    assert [name for name in speed_all.ORDER if f'"{name}"' not in text] == []
+
+
+def test_tables_go_into_a_page(tmp_path, monkeypatch, capsys):
+    page = tmp_path / "page.md"
+    monkeypatch.setattr(sys, "argv", ["x", "--tables", "--output", str(tmp_path), "--page", str(page)])
+    speed_all.main()
+    assert "nothing: no quick or full results" in capsys.readouterr().out
+    assert not page.exists()
+
+
+# The peers' environment.
+
+
+def pins(path):
+    lines = [line for line in path.read_text("utf-8").splitlines() if line and not line.startswith("#")]
+    return dict(line.split("==") for line in lines), lines
+
+
+def test_the_peers_lock_names_every_peer_and_agrees_with_ours():
+    theirs, lines = pins(BENCHMARKS / "peers.lock")
+    ours, _ = pins(BENCHMARKS.parent / "requirements.lock")
+    assert list(theirs) == sorted(set(theirs))
+    assert all(re.fullmatch(r"[a-z0-9-]+==[0-9.]+", line) for line in lines)
+    assert [name for name in (*program.PEERS, "torch") if name not in theirs] == []
+    assert {name: version for name, version in theirs.items() if ours.get(name, version) != version} == {}
+
+
+def test_all_that_ushape_needs_is_in_the_peers_lock():
+    """It is not installed there, so that nothing else brings it."""
+    project = tomllib.loads((BENCHMARKS.parent / "pyproject.toml").read_text("utf-8"))["project"]
+    theirs, _ = pins(BENCHMARKS / "peers.lock")
+    for requirement in map(Requirement, project["dependencies"]):
+        assert theirs[requirement.name] in requirement.specifier
