@@ -57,8 +57,6 @@ def test_the_conversion_lies_beside_the_file_and_is_opened_once(tmp_path):
     assert isinstance(engine, ConvertedEngine)
     assert (tmp_path / "m.safetensors.engines" / "openvino.safetensors").is_file()
     assert model.runner() is engine
-    # A copy of the model with another precision has an engine of its own.
-    assert replace(model, precision="float32").runner() is not engine
     before = model.predict(noise(40, 40)).probabilities
     with torch.no_grad():
         model.network.head.bias.add_(torch.tensor([2.0, 0.0]))
@@ -78,7 +76,7 @@ def test_auto_asks_the_rule(monkeypatch):
     monkeypatch.setattr(ushape.model, "choose_engine", rule)
     model = small_model()
     assert isinstance(model.runner(), TorchEngine)
-    model.shelf.write("openvino", Conversion("k", {}))
+    model.engines.shelf.write("openvino", Conversion("k", {}))
     model.runner()
     there = is_there("openvino")
     assert asked == [("cpu", {"openvino_there": there, "converted": converted}) for converted in (False, True)]
@@ -177,7 +175,7 @@ def test_a_network_that_scores_worse_is_not_kept(tmp_path, quantiser):
     assert found.before > 0.9
     assert found.after < 0.6
     assert (found.accepted, found.path) == (False, None)
-    assert not model.shelf.has("int8")
+    assert not model.engines.shelf.has("int8")
 
 
 @WITH_OPENVINO

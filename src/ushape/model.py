@@ -32,8 +32,8 @@ from ushape.errors import DataError, ModelFileError, RecipeError, UshapeError
 from ushape.network.classifier import Classifier
 from ushape.network.hardware import best_dtype, choose_device
 from ushape.network.unet import UNet
-from ushape.prediction.choice import CPU_ENGINES, Engine, check_engine, choose_engine, open_engine
-from ushape.prediction.conversions import Keys, Shelf, key_of
+from ushape.prediction.choice import CPU_ENGINES, Engine, Engines, check_engine, choose_engine
+from ushape.prediction.conversions import Shelf, key_of
 from ushape.prediction.engines import LabelEngine, TorchEngine
 from ushape.prediction.features import features
 from ushape.prediction.openvino_engine import convert_to_openvino
@@ -95,7 +95,7 @@ class Model:
     facts    what is worth remembering: recipe, scores, data fingerprint, software versions, precision, tile
     engine   what runs the network: auto, torch, openvino, int8 or onnxruntime
     colours  to show the classes in, by their index; empty where nobody chose any
-    shelf    where conversions for other engines are kept: beside the model file, or in memory
+    engines  those that are no part of PyTorch, and where conversions for them are kept
     """
 
     network: UNet | Classifier
@@ -110,10 +110,7 @@ class Model:
     tile_size: int | None = None
     colours: tuple[Colour, ...] = ()
     engine: Engine = "auto"
-    shelf: Shelf = field(default_factory=Shelf, repr=False, compare=False)
-    # Engines that were opened, because to convert and compile takes longer than most images.
-    opened: dict[Any, Runner] = field(default_factory=dict, init=False, repr=False, compare=False)
-    keys: Keys = field(default_factory=Keys, init=False, repr=False, compare=False)
+    engines: Engines = field(default_factory=Engines, repr=False, compare=False)
 
     def check(self, symmetries: int) -> None:
         """RecipeError for a device or an engine that is not there or a number of symmetries that is not offered."""
@@ -141,7 +138,7 @@ class Model:
         """The engine that runs the network: what was asked for, or what `auto` stands for here."""
         if self.engine != "auto":
             return self.engine
-        device, converted = choose_device(self.device).type, self.shelf.has("openvino")
+        device, converted = choose_device(self.device).type, self.engines.shelf.has("openvino")
         return choose_engine(device, openvino_there=is_there("openvino"), converted=converted)
 
     def runner(self) -> Runner:
@@ -150,12 +147,7 @@ class Model:
         name, (device, dtype) = self.chosen_engine(), self.hardware()
         if name == "torch":
             return TorchEngine(self.network, self.n_class_channels, device, dtype)
-        key = self.keys(self.network, self.n_class_channels)
-        wanted = (name, key, dtype, torch.get_num_threads())
-        if wanted not in self.opened:
-            # One at a time: what was compiled for other weights is of no use any more.
-            self.opened = {wanted: open_engine(name, self.network, self.n_class_channels, key, self.shelf, dtype)}
-        return self.opened[wanted]
+        return self.engines(name, self.network, self.n_class_channels, dtype)
 
     def classify(self, images: Sequence[Image], *, once: bool = False) -> NDArray[np.float32]:
         """Probabilities (N, K) of the classes of whole images, each (C, *space).
@@ -340,11 +332,12 @@ class Model:
             raise RecipeError(f"expected a bound between 0 and 1, found {bound}; 0.005 is the usual one")
         need_quantiser()
         reference = replace(self, engine="torch").evaluate(dataset)
-        key = self.keys(self.network, self.n_class_channels)
+        key = self.engines.key_of(self.network, self.n_class_channels)
         examples = list(self.examples(dataset))
         converted = convert_to_openvino(self.network, self.n_class_channels, key)
-        candidate = replace(self, engine="int8", shelf=Shelf())
-        candidate.shelf.write("int8", quantise_graph(converted, examples, key))
+        quantised = quantise_graph(converted, examples, key)
+        candidate = replace(self, engine="int8", engines=Engines())
+        candidate.engines.shelf.write("int8", quantised)
         estimate = candidate.evaluate(dataset)
         score = MAIN_SCORE[self.task]
         result = Quantised(
@@ -357,10 +350,10 @@ class Model:
         )
         if not result.accepted:
             return result
-        found = candidate.shelf.read("int8")
-        assert found is not None
         about = {"score": score, "float": result.before, "int8": result.after, "bound": bound, "data": dataset.name}
-        return replace(result, path=self.shelf.write("int8", replace(found, facts=dict(found.facts) | about)))
+        return replace(
+            result, path=self.engines.shelf.write("int8", replace(quantised, facts={**quantised.facts, **about}))
+        )
 
     def save(self, path: Path | str) -> Path:
         """Write the model file, complete or not at all; returns its path."""
@@ -467,7 +460,7 @@ def load(path: Path | str, *, device: str = "auto", engine: Engine = "auto") -> 
             # Models of the first release have none.
             colours=tuple((r, g, b) for r, g, b in settings.get("colours", ())),
         )
-    return replace(model, device=device, engine=engine, shelf=Shelf.beside(path))
+    return replace(model, device=device, engine=engine, engines=Engines(Shelf.beside(path)))
 
 
 def describe_conversions(path: Path, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:

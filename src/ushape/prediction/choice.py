@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from ushape.errors import RecipeError
 from ushape.network.classifier import Classifier
-from ushape.prediction.conversions import Conversion, Network, Shelf
+from ushape.prediction.conversions import Conversion, Keys, Network, Shelf
 from ushape.prediction.onnx_engine import OnnxRunner, convert_to_onnx
 from ushape.prediction.openvino_engine import OpenVinoRunner, convert_to_openvino
 from ushape.prediction.packages import version_of
 
-__all__ = ["CPU_ENGINES", "ConvertedEngine", "Engine", "check_engine", "choose_engine", "open_engine"]
+__all__ = ["CPU_ENGINES", "ConvertedEngine", "Engine", "Engines", "check_engine", "choose_engine", "open_engine"]
 
 Engine = Literal["auto", "torch", "openvino", "int8", "onnxruntime"]
 CPU_ENGINES = ("openvino", "int8", "onnxruntime")
@@ -121,3 +121,27 @@ def open_engine(
     found = kept(shelf, engine, f"{key} {made_by}", lambda name: convert(network, n_class_channels, name))
     run = OnnxRunner(found.parts, threads) if engine == "onnxruntime" else OpenVinoRunner(found.parts, dtype, threads)
     return ConvertedEngine(network, run)
+
+
+class Engines:
+    """The engines of one model: where their conversions are kept, and the one that is open.
+
+    To convert and compile takes longer than to compute most images. What is open is used again as long as weights,
+    precision and threads are the same.
+
+    shelf  beside the model file, or in memory
+    """
+
+    def __init__(self, shelf: Shelf | None = None) -> None:
+        self.shelf = shelf or Shelf()
+        self.key_of = Keys()
+        self.open: tuple[tuple[object, ...], ConvertedEngine] | None = None
+
+    def __call__(self, engine: str, network: Network, n_class_channels: int, dtype: torch.dtype) -> ConvertedEngine:
+        """The network in one of the CPU_ENGINES, ready to run."""
+        key = self.key_of(network, n_class_channels)
+        wanted = (engine, key, dtype, torch.get_num_threads())
+        if self.open is None or self.open[0] != wanted:
+            # One at a time: compiled for other weights, it is of no use any more.
+            self.open = wanted, open_engine(engine, network, n_class_channels, key, self.shelf, dtype)
+        return self.open[1]
