@@ -1,5 +1,6 @@
 """What is shown to the quantiser, what its result is worth, and that 8 bits stay near."""
 
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -82,3 +83,18 @@ def test_eight_bits_stay_near(capfd):
     near = agreement(TorchEngine(network, n, CPU, torch.float32), run, [noise(1, 3, 64, 64, seed=50)], n)
     assert 0 < near.largest < 0.25
     assert near.changed < 0.1
+
+
+@pytest.mark.skipif(
+    not (is_there("nncf") and is_there("openvino")), reason="nncf is not installed: pip install 'ushape[export]'"
+)
+def test_nncf_reports_its_use_to_nobody():
+    """In a process of its own: among tests it would be silent by itself."""
+    code = (
+        "import sys\nfrom ushape.prediction.quantising import need_quantiser\nneed_quantiser()\n"
+        "from nncf.telemetry import wrapper\n"
+        "print('pytest' in sys.modules, sys.modules['openvino_telemetry'], type(wrapper.telemetry).__name__)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "False None MagicMock"

@@ -55,7 +55,7 @@ class EngineChoice(StrEnum):
     @property
     def engine(self) -> Engine:
         """The engine that was asked for."""
-        return cast("Engine", self.value)
+        return self.value
 
 
 class TaskChoice(StrEnum):

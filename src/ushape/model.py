@@ -307,16 +307,14 @@ class Model:
 
         Of a classifier the images, each of a legal size. Images that cannot be read are left out.
         """
-        n = min(most, len(dataset))
-        places = np.unique(np.linspace(0, len(dataset) - 1, n).round().astype(int)) if n else []
-        geometry = self.network.geometry
-        for place in places:
+        n, geometry = min(most, len(dataset)), self.network.geometry
+        for place in range(n):
             try:
-                prepared = self.preparation(dataset.samples[place].read_image())
+                prepared = self.preparation(dataset.samples[place * len(dataset) // n].read_image())
             except UshapeError:
                 continue
             if self.task == "classification":
-                missing = [(0, geometry.legal_at_least(n) - n) for n in prepared.shape[1:]]
+                missing = [(0, geometry.legal_at_least(length) - length) for length in prepared.shape[1:]]
                 yield np.pad(prepared, [(0, 0), *missing])
             else:
                 yield from spread_tiles(prepared, geometry, self.largest_tile(), -(-most // n))

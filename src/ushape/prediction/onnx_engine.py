@@ -5,9 +5,10 @@ References: PyTorch, `torch.onnx.export`; ONNX Runtime, Python API.
 
 from __future__ import annotations
 
-import io
+import tempfile
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,22 +28,28 @@ OPSET = 18
 def convert_to_onnx(network: Network, n_class_channels: int, key: str) -> Conversion:
     """The network and its probabilities as an ONNX graph for images of every legal size."""
     need("onnx", PURPOSE, EXTRA)
-    file = io.BytesIO()
     open_axes = {0: "batch"} | {2 + axis: f"size_{axis}" for axis in range(network.dims)}
-    with as_traced(network, n_class_channels) as (graph, example), torch.no_grad(), warnings.catch_warnings():
+    with (
+        as_traced(network, n_class_channels) as (graph, example),
+        tempfile.TemporaryDirectory() as folder,
+        torch.no_grad(),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")
+        path = Path(folder) / "graph.onnx"
         # The exporter by tracing leaves sizes open; the one by torch.export wants each relation between them proven.
         torch.onnx.export(
             graph,
             (example,),
-            file,
+            path,
             dynamo=False,
             opset_version=OPSET,
             input_names=["images"],
             output_names=["probabilities"],
             dynamic_axes={"images": open_axes},
         )
-    return Conversion(key, {"onnx": file.getvalue()}, {"onnx": version_of("onnx"), "torch": torch.__version__})
+        found = path.read_bytes()
+    return Conversion(key, {"onnx": found}, {"onnx": version_of("onnx"), "torch": torch.__version__})
 
 
 class OnnxRunner:
