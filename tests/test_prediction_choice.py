@@ -188,6 +188,13 @@ def test_tiled_equals_whole_under_another_engine(engine, name):
     np.testing.assert_allclose(tiled, exact, atol=1e-5)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_turned_view_is_taken_as_it_is(engine):
+    network, n, _ = segmenter("the paper's, smaller")
+    run, tiles = opened(engine, network, n), noise(1, 1, 44, 60)
+    np.testing.assert_array_equal(run(np.rot90(tiles, axes=(2, 3))), run(np.rot90(tiles, axes=(2, 3)).copy()))
+
+
 @WITH_OPENVINO
 def test_more_sizes_than_are_compiled_for_are_right_too():
     network, n, _ = segmenter("padded, batch norm, a distance")

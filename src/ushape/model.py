@@ -334,7 +334,7 @@ class Model:
         examples = list(self.examples(dataset))
         converted = convert_to_openvino(self.network, self.n_class_channels, key)
         quantised = quantise_graph(converted, examples, key)
-        candidate = replace(self, engine="int8", engines=Engines())
+        candidate = replace(self, engine="int8", device="cpu", engines=Engines())
         candidate.engines.shelf.write("int8", quantised)
         estimate = candidate.evaluate(dataset)
         score = MAIN_SCORE[self.task]

@@ -70,6 +70,7 @@ class ConvertedEngine:
                 f"expected float32 images for this engine, found {tiles.dtype}; convert them, or choose the engine "
                 "torch, which computes in float64 too"
             )
+        tiles = np.ascontiguousarray(tiles)
         body = self.network.unet if isinstance(self.network, Classifier) else self.network
         body.check(torch.from_numpy(tiles))
         size, geometry = tiles.shape[2:], self.network.geometry

@@ -66,5 +66,5 @@ class OnnxRunner:
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """See above."""
-        answer: NDArray[np.float32] = self.session.run(None, {"images": np.ascontiguousarray(images)})[0]
+        answer: NDArray[np.float32] = self.session.run(None, {"images": images})[0]
         return answer

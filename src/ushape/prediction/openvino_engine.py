@@ -91,7 +91,7 @@ class OpenVinoRunner:
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """See above."""
         request = self.request(images.shape)
-        request.infer([np.ascontiguousarray(images)])
+        request.infer([images])
         # The request's own memory holds the next answer soon.
         answer: NDArray[np.float32] = np.array(request.get_output_tensor(0).data, np.float32)
         return answer
