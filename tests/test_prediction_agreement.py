@@ -29,8 +29,8 @@ def test_the_agreement_of_several_calls_weighs_each_pixel_alike():
         return np.concatenate([tiles + 0.75, tiles + 0.25], axis=1)
 
     def estimate(tiles):
-        return reference(tiles) if tiles.shape[-1] == 3 else 1 - reference(tiles)
+        return 1 - reference(tiles) if tiles.shape[-1] == 3 else reference(tiles)
 
     found = agreement(reference, estimate, calls)
-    assert found.changed == 0.25
+    assert found.changed == 0.75
     assert found.largest == pytest.approx(0.5)
