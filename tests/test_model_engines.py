@@ -202,10 +202,12 @@ def test_examples_are_taken_from_all_images_and_go_past_a_bad_one():
     def broken():
         raise DataError("broken")
 
-    data = disc_dataset(6)
-    data = replace(data, samples=(replace(data.samples[0], image=broken), *data.samples[1:]))
+    data, read = disc_dataset(6), []
+    samples = [replace(s, image=lambda s=s: read.append(s.name) or s.image()) for s in data.samples]
+    data = replace(data, samples=(replace(samples[0], image=broken), *samples[1:]))
     model = small_model(tile_size=48)
     assert len(list(model.examples(data, most=3))) == 2
+    assert read == ["disc2", "disc4"]
     # There are 256 tiles in each image; as many as fit are taken evenly from all of them.
     assert len(list(model.examples(data.subset(data.samples[1:2])))) == 128
     assert len(list(model.examples(data))) == 5 * 22
