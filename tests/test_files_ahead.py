@@ -120,6 +120,8 @@ def test_an_error_that_ends_everything_leaves_no_thread_behind(tmp_path):
     def answer(image):
         raise RecipeError("enough")
 
-    with pytest.raises(RecipeError, match=r"^enough$"):
+    with pytest.raises(RecipeError, match=r"^enough$") as caught:
         predict_files(answering(small_model("instances"), answer), [tmp_path / "in"], tmp_path / "out")
+    # Whoever holds the error holds all that was there when it arose.
+    assert caught.tb is not None
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("read ahead")]
