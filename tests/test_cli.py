@@ -18,6 +18,9 @@ from test_model import rewritten, small_model
 from ushape import run as runs
 from ushape.cli import app
 from ushape.errors import DataError
+from ushape.model import Model
+from ushape.prediction.packages import is_there
+from ushape.prediction.quantising import Quantised
 
 TINY = ["--set", "network.channels=4", "--set", "network.depth=3", "--set", "patch=[32, 32]", "--device", "cpu"]
 
@@ -192,6 +195,51 @@ def test_a_damaged_image_does_the_other_images(model_file, tmp_path):
     Image.fromarray(disc_image(0)[0][0]).save(images / "good.png")
     assert "bad.png" in fails("predict", model_file, images, "-o", tmp_path / "out")
     assert (tmp_path / "out" / "good.tif").exists()
+
+
+@pytest.mark.skipif(not is_there("openvino"), reason="openvino is not installed")
+def test_another_engine_predicts_and_scores_the_same(folder, tmp_path):
+    model_file = small_model("instances", precision="float32").save(tmp_path / "model.safetensors")
+    for engine in ("torch", "openvino"):
+        arguments = ("predict", model_file, folder / "images", "-o", tmp_path / engine, "--engine", engine)
+        status, _, words = ushape(*arguments, "--device", "cpu")
+        assert status == 0, words
+    for path in (tmp_path / "torch").iterdir():
+        same = tifffile.imread(path) == tifffile.imread(tmp_path / "openvino" / path.name)
+        assert same.mean() > 0.99
+    assert (tmp_path / "model.safetensors.engines" / "openvino.safetensors").is_file()
+    assert json.loads(ushape("info", model_file, "--json")[1])["engines"]["openvino"]["openvino"]
+    status, out, words = ushape("evaluate", model_file, folder, "--engine", "openvino", "--json")
+    assert status == 0, words
+    assert json.loads(out)["scores"]["n_images"] == 5
+
+
+def test_an_engine_that_is_not_there_is_one_line(model_file, folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    for command in (("predict", model_file, folder / "images", "-o", tmp_path / "o"), ("evaluate", model_file, folder)):
+        line = fails(*command, "--engine", "openvino")
+        assert line.endswith("found none; install it with: pip install 'ushape[openvino]'")
+        assert "ushape quantise MODEL DATA" in fails(*command, "--engine", "int8")
+    assert ushape("evaluate", model_file, folder, "--engine", "abacus")[0] == 2
+
+
+@pytest.mark.parametrize("after, status", [(0.899, 0), (0.89, 1)])
+def test_quantise_says_both_scores_and_its_verdict(model_file, folder, monkeypatch, after, status):
+    asked = []
+
+    def quantise(self, dataset, bound):
+        asked.append((dataset.name, bound))
+        return Quantised("AP@0.5:0.95", 0.9, after, bound, 7, path=Path("there") if status == 0 else None)
+
+    monkeypatch.setattr(Model, "quantise", quantise)
+    found, out, _ = ushape("quantise", model_file, folder, "--bound", 0.004, "--json")
+    values = json.loads(out)
+    assert (found, asked) == (status, [("cells", 0.004)])
+    assert (values["before"], values["after"], values["accepted"]) == (0.9, after, status == 0)
+    assert values["path"] == ("there" if status == 0 else None)
+    found, out, _ = ushape("quantise", model_file, folder, "--bound", 0.004)
+    assert found == status
+    assert out.startswith(f"AP@0.5:0.95 0.9000 in float, {after:.4f} in int8: falls by ")
 
 
 def test_existing_results_are_kept_unless_told(model_file, tmp_path):

@@ -23,6 +23,7 @@ from ushape.console import Output, answering, listener, open_data, score_table, 
 
 if TYPE_CHECKING:
     from ushape.data.dataset import Dataset, Task
+    from ushape.prediction.choice import Engine
     from ushape.training.clock import Clock
 
 # Threads that spin while they wait take the processors from those that work, wherever other programs run beside this
@@ -40,6 +41,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+class EngineChoice(StrEnum):
+    """What runs a network in prediction."""
+
+    AUTO = "auto"
+    TORCH = "torch"
+    OPENVINO = "openvino"
+    INT8 = "int8"
+    ONNXRUNTIME = "onnxruntime"
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that was asked for."""
+        return self.value
 
 
 class TaskChoice(StrEnum):
@@ -64,6 +80,10 @@ TaskOption = Annotated[
 ]
 Csv = Annotated[Path | None, typer.Option("--csv", help="Write each image's scores to this file.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+EngineOption = Annotated[
+    EngineChoice,
+    typer.Option("--engine", help="What runs the network; int8 wants a model that `ushape quantise` has prepared."),
+]
 Data = Annotated[str, typer.Argument(help="A folder, or a name from `ushape datasets list`, with a part as name:part.")]
 ModelArgument = Annotated[str, typer.Argument(help="A run folder or a model file.")]
 Rotations = Annotated[
@@ -256,6 +276,7 @@ def predict(
     save: Annotated[str, typer.Option(help="Any of labels,probabilities,overlay,table.")] = "labels",
     format: Annotated[str, typer.Option(help="Of the label images: tif, png or nii.gz.")] = "tif",
     rotations: Rotations = 1,
+    engine: EngineOption = EngineChoice.AUTO,
     device: Device = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist already.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Skip images whose results are there already.")] = False,
@@ -268,7 +289,7 @@ def predict(
         from ushape.model import load
 
         done, problems = predict_files(
-            load(model, device=device),
+            load(model, device=device, engine=engine.engine),
             images,
             output,
             save=tuple(dict.fromkeys(filter(None, map(str.strip, save.split(","))))),
@@ -292,6 +313,7 @@ def evaluate(
     data: Data,
     rotations: Rotations = 1,
     csv: Csv = None,
+    engine: EngineOption = EngineChoice.AUTO,
     device: Device = "auto",
     as_json: Json = False,
     debug: Debug = False,
@@ -300,12 +322,40 @@ def evaluate(
     with answering(as_json, debug) as out:
         from ushape.model import load
 
-        loaded = load(model, device=device)
+        loaded = load(model, device=device, engine=engine.engine)
         dataset = open_data(data, out, loaded.task, loaded.classes)
         warning = loaded.has_seen(dataset)
         if warning:
             out.say(f"warning: {warning}")
         show_scores(out, loaded.evaluate(dataset, symmetries=rotations), csv, warning)
+
+
+@app.command()
+def quantise(
+    model: ModelArgument,
+    data: Data,
+    bound: Annotated[float, typer.Option(help="The score may fall by less than this.")] = 0.005,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Make an 8-bit copy of MODEL for --engine int8, if it scores nearly as well on the images of DATA."""
+    with answering(as_json, debug) as out:
+        from dataclasses import asdict
+
+        from ushape.model import load
+
+        loaded = load(model)
+        dataset = open_data(data, out, loaded.task, loaded.classes)
+        warning = loaded.has_seen(dataset)
+        if warning:
+            out.say(f"warning: {warning}")
+        found = loaded.quantise(dataset, bound)
+        for problem in found.problems:
+            out.say(f"error: {problem}")
+        values = asdict(found) | {"drop": found.drop, "accepted": found.accepted}
+        out.result(values | ({"warning": warning} if warning else {}), str(found))
+        if found.problems or not found.accepted:
+            raise typer.Exit(1)
 
 
 @app.command()

@@ -32,10 +32,15 @@ from ushape.errors import DataError, ModelFileError, RecipeError, UshapeError
 from ushape.network.classifier import Classifier
 from ushape.network.hardware import best_dtype, choose_device
 from ushape.network.unet import UNet
+from ushape.prediction.choice import CPU_ENGINES, Engine, Engines, check_engine, choose_engine
+from ushape.prediction.conversions import Shelf, key_of
 from ushape.prediction.engines import LabelEngine, TorchEngine
 from ushape.prediction.features import features
+from ushape.prediction.openvino_engine import convert_to_openvino
+from ushape.prediction.packages import is_there
+from ushape.prediction.quantising import MOST_TILES, Quantised, need_quantiser, quantise_graph, spread_tiles
 from ushape.prediction.rotations import check_rotations, predict_averaged
-from ushape.prediction.tiled import Progress
+from ushape.prediction.tiled import Progress, Runner
 from ushape.preparation import Preparation, has_colours_last, shrunk, to_channels_first
 from ushape.tally import Evaluation, LabelTally, Tally, score_masks
 from ushape.targets.instances import Decision, maps_to_instances, without_specks
@@ -62,6 +67,8 @@ WORKING_TILE = {2: 800, 3: 132}
 computed in vain, and small enough for a few hundred megabytes at 32 channels."""
 IMAGES_AT_ONCE = 256
 """Images that a classifier is shown together."""
+MAIN_SCORE = {"semantic": "mean Dice", "instances": "AP@0.5:0.95", "classification": "accuracy"}
+"""The one score that a quantised network is judged by: what training chooses weights by, too."""
 Image = NDArray[Any]
 Labels = NDArray[np.int32]
 Precision = Literal["auto", "float32"]
@@ -86,7 +93,9 @@ class Model:
     """A trained network and how to use it; see the module's docstring.
 
     facts    what is worth remembering: recipe, scores, data fingerprint, software versions, precision, tile
+    engine   what runs the network: auto, torch, openvino, int8 or onnxruntime
     colours  to show the classes in, by their index; empty where nobody chose any
+    engines  those that are no part of PyTorch, and where conversions for them are kept
     """
 
     network: UNet | Classifier
@@ -100,25 +109,45 @@ class Model:
     precision: Precision = "auto"
     tile_size: int | None = None
     colours: tuple[Colour, ...] = ()
+    engine: Engine = "auto"
+    engines: Engines = field(default_factory=Engines, repr=False, compare=False)
 
     def check(self, symmetries: int) -> None:
-        """RecipeError for a device that is not there or a number of symmetries that is not offered."""
+        """RecipeError for a device or an engine that is not there or a number of symmetries that is not offered."""
+        check_engine(self.engine, self.device)
         choose_device(self.device)
         if symmetries != 1 and self.task == "classification":
             raise RecipeError(
                 f"expected 1 rotation for a classifier, found {symmetries}; a turned image may be of another class"
             )
         check_rotations(symmetries)
+        # A package or a conversion that is missing is told once, before any image.
+        self.runner()
 
     def hardware(self) -> tuple[torch.device, torch.dtype]:
         """Where the network runs, and in which precision."""
-        device = choose_device(self.device)
+        device = choose_device("cpu" if self.device == "auto" and self.engine in CPU_ENGINES else self.device)
         return device, best_dtype(device) if self.precision == "auto" else torch.float32
 
-    def engine(self) -> TorchEngine:
-        """What runs a segmenter, on the model's device and in its precision."""
-        assert isinstance(self.network, UNet), "a classifier has no maps"
-        return TorchEngine(self.network, self.encoding.n_class_channels, *self.hardware())
+    @property
+    def n_class_channels(self) -> int:
+        """Channels of the network's output that are class probabilities."""
+        return self.network.n_classes if self.task == "classification" else self.encoding.n_class_channels
+
+    def chosen_engine(self) -> Engine:
+        """The engine that runs the network: what was asked for, or what `auto` stands for here."""
+        if self.engine != "auto":
+            return self.engine
+        device, converted = choose_device(self.device).type, self.engines.shelf.has("openvino")
+        return choose_engine(device, openvino_there=is_there("openvino"), converted=converted)
+
+    def runner(self) -> Runner:
+        """What runs the network, on the model's device, by its engine and in its precision."""
+        check_engine(self.engine, self.device)
+        name, (device, dtype) = self.chosen_engine(), self.hardware()
+        if name == "torch":
+            return TorchEngine(self.network, self.n_class_channels, device, dtype)
+        return self.engines(name, self.network, self.n_class_channels, dtype)
 
     def classify(self, images: Sequence[Image], *, once: bool = False) -> NDArray[np.float32]:
         """Probabilities (N, K) of the classes of whole images, each (C, *space).
@@ -126,7 +155,7 @@ class Model:
         once  look at each in one way only, faster and a little worse, where the preparation has several
         """
         assert isinstance(self.network, Classifier), "a segmenter classifies pixels"
-        engine = LabelEngine(self.network, *self.hardware())
+        engine = LabelEngine(self.runner(), self.network.n_classes)
         views = [self.preparation.views(self.preparation(image))[: 1 if once else None] for image in images]
         found = [engine(way) for way in zip(*views, strict=True)] or [engine([])]
         return np.asarray(np.mean(found, axis=0), np.float32)
@@ -142,7 +171,7 @@ class Model:
         prepared = self.preparation(image)
         geometry = self.network.geometry
         tile_size = self.largest_tile()
-        maps = predict_averaged(self.engine(), prepared, geometry, tile_size, rotations=symmetries, progress=progress)
+        maps = predict_averaged(self.runner(), prepared, geometry, tile_size, rotations=symmetries, progress=progress)
         return maps.astype(np.float32, copy=False)
 
     def decide(self, maps: NDArray[np.float32]) -> Prediction:
@@ -273,6 +302,57 @@ class Model:
             )
         return tally.evaluation(problems)
 
+    def examples(self, dataset: Dataset, most: int = MOST_TILES) -> Iterator[NDArray[np.float32]]:
+        """Up to `most` of the tiles (C, *read) that prediction would cut the dataset's images into, from all of them.
+
+        Of a classifier the images, each of a legal size. Images that cannot be read are left out.
+        """
+        n, geometry = min(most, len(dataset)), self.network.geometry
+        for place in range(n):
+            try:
+                prepared = self.preparation(dataset.samples[place * len(dataset) // n].read_image())
+            except UshapeError:
+                continue
+            if self.task == "classification":
+                missing = [(0, geometry.legal_at_least(length) - length) for length in prepared.shape[1:]]
+                yield np.pad(prepared, [(0, 0), *missing])
+            else:
+                yield from spread_tiles(prepared, geometry, self.largest_tile(), -(-most // n))
+
+    def quantise(self, dataset: Dataset, bound: float = 0.005) -> Quantised:
+        """Quantise the network to int8 with the dataset's images, and keep it if the score falls by less than `bound`.
+
+        Both are scored on the dataset: by mean Dice, AP@0.5:0.95 for objects, accuracy for classes of whole images.
+        The result is kept beside the model file, where the engine `int8` finds it; what is not accepted leaves an
+        earlier one as it is.
+        """
+        if not 0 < bound < 1:
+            raise RecipeError(f"expected a bound between 0 and 1, found {bound}; 0.005 is the usual one")
+        need_quantiser()
+        reference = replace(self, engine="torch").evaluate(dataset)
+        key = self.engines.key_of(self.network, self.n_class_channels)
+        examples = list(self.examples(dataset))
+        converted = convert_to_openvino(self.network, self.n_class_channels, key)
+        quantised = quantise_graph(converted, examples, key)
+        candidate = replace(self, engine="int8", device="cpu", engines=Engines())
+        candidate.engines.shelf.write("int8", quantised)
+        estimate = candidate.evaluate(dataset)
+        score = MAIN_SCORE[self.task]
+        result = Quantised(
+            score,
+            reference.scores[score],
+            estimate.scores[score],
+            bound,
+            len(examples),
+            problems=reference.problems,
+        )
+        if not result.accepted:
+            return result
+        about = {"score": score, "float": result.before, "int8": result.after, "bound": bound, "data": dataset.name}
+        return replace(
+            result, path=self.engines.shelf.write("int8", replace(quantised, facts={**quantised.facts, **about}))
+        )
+
     def save(self, path: Path | str) -> Path:
         """Write the model file, complete or not at all; returns its path."""
         path = Path(path)
@@ -351,7 +431,7 @@ def model_path(path: Path | str) -> Path:
     return path / "model.safetensors" if path.is_dir() else path
 
 
-def load(path: Path | str, *, device: str = "auto") -> Model:
+def load(path: Path | str, *, device: str = "auto", engine: Engine = "auto") -> Model:
     """The model in a file or a run folder; ModelFileError when it cannot be used."""
     path = model_path(path)
     settings = read_settings(path)
@@ -378,7 +458,29 @@ def load(path: Path | str, *, device: str = "auto") -> Model:
             # Models of the first release have none.
             colours=tuple((r, g, b) for r, g, b in settings.get("colours", ())),
         )
-    return replace(model, device=device)
+    return replace(model, device=device, engine=engine, engines=Engines(Shelf.beside(path)))
+
+
+def describe_conversions(path: Path, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What is known of the conversions beside a model file, by engine; those of other weights are left out."""
+    shelf = Shelf.beside(path)
+    found = {engine: facts for engine in CPU_ENGINES if (facts := shelf.facts(engine)) is not None}
+    if not found:
+        return {}
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    classifier = settings["task"] == "classification"
+    encoding = Encoding.from_dict(settings["encoding"])
+    n = settings["network"]["n_classes"] if classifier else encoding.n_class_channels
+    key = key_of(settings["network"], tensors, n)
+    return {engine: facts for engine, (made_of, facts) in found.items() if made_of.split()[0] == key}
+
+
+def conversion_line(engine: str, facts: dict[str, Any]) -> str:
+    """One line for a person."""
+    if engine != "int8":
+        return "converted"
+    return f"quantised; {facts['score']} {facts['float']:.4f} in float, {facts['int8']:.4f} in int8 on {facts['data']}"
 
 
 def describe_model(path: Path | str) -> tuple[dict[str, Any], str]:
@@ -401,5 +503,7 @@ def describe_model(path: Path | str) -> tuple[dict[str, Any], str]:
         scores = facts.get("validation scores, used for choosing", {})
         shown = [name for name in ("AP@0.5", "SEG", "mean Dice") if name in scores]
         lines |= {f"validation {name}": f"{scores[name]:.4f}" for name in shown}
+        engines = describe_conversions(path, settings)
+        lines |= {f"engine {engine}": conversion_line(engine, about) for engine, about in engines.items()}
     width = max(map(len, lines))
-    return settings, "\n".join(f"{name:<{width}}  {value}" for name, value in lines.items())
+    return settings | {"engines": engines}, "\n".join(f"{name:<{width}}  {value}" for name, value in lines.items())

@@ -7,15 +7,15 @@ results of the images that were finished, and with `resume` another one skips th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ushape.data.dataset import Spacing
-from ushape.data.images import read_image
-from ushape.files.inputs import Input, find_images, input_of
-from ushape.files.pages import Pages
+from ushape.files.ahead import Opened, opened_ahead
+from ushape.files.inputs import Input, find_images
 from ushape.files.results import Labels, Results
 from ushape.files.sentences import Reasons
 from ushape.model import Model, Prediction
@@ -48,13 +48,14 @@ def with_page(stack: Labels | None, item: Input, index: int, labels: Labels) -> 
     return stack
 
 
-def predict_pages(model: Model, item: Input, results: Results, symmetries: int, reasons: Reasons, say: Say) -> None:
+def predict_pages(
+    model: Model, file: Opened, item: Input, results: Results, symmetries: int, reasons: Reasons, say: Say
+) -> None:
     """Predict the image, volume or pages of a file; pages that fail are reasons, and 0 in the labels."""
     labels: Labels | None = None
-    read = Pages(read_image, item.path, item.axes)
     for index, page in enumerate(item.pages):
         with reasons.gathering(page if item.is_stack else None):
-            image = read(page)
+            image = file.image(item, index)
             prediction = model.predict(image, axes="CZYX" if image.ndim == 4 else "CYX", symmetries=symmetries)
             results.write_page(item, page, image, prediction)
             labels = with_page(labels, item, index, prediction.labels) if item.is_stack else prediction.labels
@@ -79,11 +80,11 @@ def other_spacing(item: Input, trained: dict[str, Any] | None) -> str:
     )
 
 
-def predict_file(model: Model, path: Path, results: Results, symmetries: int, say: Say) -> list[str]:
+def predict_file(model: Model, file: Opened, results: Results, symmetries: int, say: Say) -> list[str]:
     """The problems of one file."""
-    reasons = Reasons(path)
+    reasons = Reasons(file.path)
     with reasons.gathering():
-        item = input_of(path, model.preparation)
+        item = file.item()
         results.check(item)
         if results.has(item):
             say(f"{item.name}: done before")
@@ -92,7 +93,7 @@ def predict_file(model: Model, path: Path, results: Results, symmetries: int, sa
             if note:
                 say(note)
         results.begin(item)
-        predict_pages(model, item, results, symmetries, reasons, say)
+        predict_pages(model, file, item, results, symmetries, reasons, say)
     return reasons.told()
 
 
@@ -124,7 +125,9 @@ def predict_files(
     images, problems = find_images(names, output)
     results = Results(output, model, save, format, overwrite, resume, images.keys())
     results.prepare()
-    for path in images.values():
-        problems += predict_file(model, path, results, symmetries, say)
+    # Closed at once, so that no thread goes on reading behind an error that ends everything.
+    with closing(opened_ahead([*images.values()], model.preparation, results.has)) as files:
+        for file in files:
+            problems += predict_file(model, file, results, symmetries, say)
     results.finish()
     return results.written, problems

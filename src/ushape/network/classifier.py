@@ -100,8 +100,16 @@ class Classifier(nn.Module):
         missing = [self.geometry.legal_at_least(int(n)) - int(n) for n in size]
         if any(missing):
             images = F.pad(images, [side for extra in reversed(missing) for side in (0, extra)])
+        return self.averaged(images)
+
+    def averaged(self, images: Tensor) -> Tensor:
+        """`pooled` of images of a legal size, without checks."""
         maps = self.unet.contract(images)[1] if self.head == "bottom" else self.unet.features(images)[-1]
         return maps.mean(dim=tuple(range(2, maps.ndim)))
+
+    def core(self, images: Tensor) -> Tensor:
+        """Logits for images of a legal size, without checks: the graph to compile or to export."""
+        return cast(Tensor, self.linear(self.dropout(self.averaged(images))))
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, in_channels, *size) -> logits (B, n_classes)."""

@@ -181,7 +181,7 @@ def tiles_drawing(
 
 def _answer(model: Model, image: NDArray[Any]) -> Answer:
     """How sure a model is, for each pixel of a tile of this image, that it is no background."""
-    prepared, engine = model.preparation(image), model.engine()
+    prepared, engine = model.preparation(image), model.runner()
 
     def answer(tile: Tile) -> NDArray[np.floating[Any]]:
         background: NDArray[np.floating[Any]] = engine(read_tile(prepared, tile)[None])[0, 0]

@@ -2,11 +2,12 @@
 
 An engine is a function from tiles (B, C, *read) to maps (B, K, *out): class probabilities that sum to 1, then, where
 the encoding has one, the distance in [0, 1]. Averages over tiles' symmetries are therefore averages of probabilities.
+Of a classifier it is a function from images (B, C, *size) to probabilities (B, K).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,13 +36,15 @@ class TorchEngine:
     The network is used as it is, not copied: its mode is set for each call and restored afterwards.
     """
 
-    def __init__(self, network: UNet, n_class_channels: int, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, network: UNet | Classifier, n_class_channels: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
         self.network, self.n_class_channels = network, n_class_channels
         self.device, self.dtype = device, dtype
         in_best_format(network, device)
 
     def __call__(self, tiles: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-        """(B, C, *read) -> (B, K, *out), in the tiles' type."""
+        """(B, C, *read) -> (B, K, *out), in the tiles' type; of a classifier (B, K)."""
         training = self.network.training
         self.network.eval()
         try:
@@ -58,27 +61,17 @@ class TorchEngine:
 
 
 class LabelEngine:
-    """The classifier run by PyTorch, in evaluation mode, in `dtype`."""
+    """A classifier for images of several sizes, run by any engine."""
 
-    def __init__(self, network: Classifier, device: torch.device, dtype: torch.dtype) -> None:
-        self.network, self.device, self.dtype = network, device, dtype
-        in_best_format(network, device)
+    def __init__(self, run: Callable[[NDArray[np.float32]], NDArray[np.floating[Any]]], n_classes: int) -> None:
+        self.run, self.n_classes = run, n_classes
 
     def __call__(self, images: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Images (C, *size) -> probabilities (N, K); those of equal size run together."""
-        probabilities = np.zeros((len(images), self.network.n_classes), np.float32)
+        probabilities = np.zeros((len(images), self.n_classes), np.float32)
         by_size: dict[tuple[int, ...], list[int]] = {}
         for index, image in enumerate(images):
             by_size.setdefault(image.shape, []).append(index)
-        training = self.network.training
-        self.network.eval()
-        try:
-            with torch.inference_mode(), autocast(self.device, self.dtype):
-                for indices in by_size.values():
-                    batch = torch.from_numpy(np.stack([images[index] for index in indices])).to(self.device)
-                    if self.network.dims == 2:
-                        batch = batch.contiguous(memory_format=torch.channels_last)
-                    probabilities[indices] = self.network(batch).float().softmax(dim=1).cpu().numpy()
-        finally:
-            self.network.train(training)
+        for indices in by_size.values():
+            probabilities[indices] = self.run(np.stack([images[index] for index in indices]))
         return probabilities

@@ -1,0 +1,148 @@
+"""Which engine runs a network, and how it is brought to run.
+
+    torch        everywhere, in any precision; nothing is converted
+    openvino     CPUs; in bfloat16 where the processor has it, as PyTorch
+    int8         CPUs; a network that `ushape quantise` made and scored, through OpenVINO
+    onnxruntime  CPUs; float32
+    auto         what `choose_engine` says
+
+All but torch take float32 images: float64 is refused, because they would round it without a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ushape.errors import RecipeError
+from ushape.network.classifier import Classifier
+from ushape.prediction.conversions import Conversion, Keys, Network, Shelf
+from ushape.prediction.onnx_engine import OnnxRunner, convert_to_onnx
+from ushape.prediction.openvino_engine import OpenVinoRunner, convert_to_openvino
+from ushape.prediction.packages import version_of
+
+__all__ = ["CPU_ENGINES", "ConvertedEngine", "Engine", "Engines", "check_engine", "choose_engine", "open_engine"]
+
+Engine = Literal["auto", "torch", "openvino", "int8", "onnxruntime"]
+CPU_ENGINES = ("openvino", "int8", "onnxruntime")
+Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+def choose_engine(device: str, *, openvino_there: bool, converted: bool) -> Engine:
+    """What `auto` stands for.
+
+    device          cpu, cuda or mps
+    openvino_there  whether OpenVINO is installed
+    converted       whether a conversion for it lies beside the model
+    """
+    return "torch"
+
+
+def check_engine(engine: str, device: str) -> None:
+    """RecipeError for an engine that is not offered, or not on the device that was asked for."""
+    if engine not in get_args(Engine):
+        raise RecipeError(f"expected an engine out of {', '.join(get_args(Engine))}, found {engine!r}; choose one")
+    if engine in CPU_ENGINES and device not in ("auto", "cpu"):
+        raise RecipeError(
+            f"expected the device cpu for the engine {engine}, found {device!r}; leave the device at auto, or choose "
+            "the engine torch"
+        )
+
+
+class ConvertedEngine:
+    """A network that another engine runs, in the place of `TorchEngine`.
+
+    network  what was converted: for its checks and its geometry
+    run      images (B, C, *size) float32 of a legal size -> probabilities
+    """
+
+    def __init__(self, network: Network, run: Run) -> None:
+        self.network, self.run = network, run
+
+    def __call__(self, tiles: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+        """(B, C, *read) float32 -> (B, K, *out) float32; of a classifier (B, K)."""
+        if tiles.dtype != np.float32:
+            raise RecipeError(
+                f"expected float32 images for this engine, found {tiles.dtype}; convert them, or choose the engine "
+                "torch, which computes in float64 too"
+            )
+        tiles = np.ascontiguousarray(tiles)
+        body = self.network.unet if isinstance(self.network, Classifier) else self.network
+        body.check(torch.from_numpy(tiles))
+        size, geometry = tiles.shape[2:], self.network.geometry
+        missing = [geometry.legal_at_least(n) - n for n in size]
+        if not any(missing):
+            return self.run(tiles)
+        # As the networks do themselves: zeros behind the far end, and of maps the part without them.
+        answer = self.run(np.pad(tiles, [(0, 0), (0, 0), *((0, extra) for extra in missing)]))
+        return answer[(slice(None), slice(None), *map(slice, size))] if answer.ndim > 2 else answer
+
+
+def kept(shelf: Shelf, engine: str, key: str, convert: Callable[[str], Conversion]) -> Conversion:
+    """The conversion with this key from the shelf, or a new one, which is put there."""
+    found = shelf.read(engine)
+    if found is None or found.key != key:
+        found = convert(key)
+        shelf.write(engine, found)
+    return found
+
+
+def quantised(shelf: Shelf, key: str) -> Conversion:
+    """The conversion to int8; RecipeError where it has not been made for these weights."""
+    found = shelf.read("int8")
+    if found is not None and found.key == key:
+        return found
+    reason = "none" if found is None and not shelf.has("int8") else "a damaged one"
+    reason = "one of other weights" if found is not None else reason
+    raise RecipeError(
+        f"expected a network quantised to int8 beside the model, found {reason}; make it with: "
+        "ushape quantise MODEL DATA"
+    )
+
+
+def open_engine(
+    engine: str, network: Network, n_class_channels: int, key: str, shelf: Shelf, dtype: torch.dtype
+) -> ConvertedEngine:
+    """The network in one of the CPU_ENGINES, converted where the shelf has no conversion of these weights.
+
+    key    of the weights and settings, by `key_of`
+    dtype  to compute in, for openvino and what int8 leaves as it is
+    """
+    threads = torch.get_num_threads()
+    if engine == "int8":
+        return ConvertedEngine(network, OpenVinoRunner(quantised(shelf, key).parts, dtype, threads))
+    if engine == "onnxruntime":
+        made_by, convert = f"torch {torch.__version__}", convert_to_onnx
+    else:
+        made_by, convert = f"openvino {version_of('openvino')}", convert_to_openvino
+    found = kept(shelf, engine, f"{key} {made_by}", lambda name: convert(network, n_class_channels, name))
+    run = OnnxRunner(found.parts, threads) if engine == "onnxruntime" else OpenVinoRunner(found.parts, dtype, threads)
+    return ConvertedEngine(network, run)
+
+
+class Engines:
+    """The engines of one model: where their conversions are kept, and the one that is open.
+
+    To convert and compile takes longer than to compute most images. What is open is used again as long as weights,
+    precision and threads are the same.
+
+    shelf  beside the model file, or in memory
+    """
+
+    def __init__(self, shelf: Shelf | None = None) -> None:
+        self.shelf = shelf or Shelf()
+        self.key_of = Keys()
+        self.open: tuple[tuple[object, ...], ConvertedEngine] | None = None
+
+    def __call__(self, engine: str, network: Network, n_class_channels: int, dtype: torch.dtype) -> ConvertedEngine:
+        """The network in one of the CPU_ENGINES, ready to run."""
+        key = self.key_of(network, n_class_channels)
+        wanted = (engine, key, dtype, torch.get_num_threads())
+        if self.open is None or self.open[0] != wanted:
+            # One at a time: compiled for other weights, it is of no use any more.
+            self.open = wanted, open_engine(engine, network, n_class_channels, key, self.shelf, dtype)
+        return self.open[1]

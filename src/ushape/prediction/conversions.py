@@ -1,0 +1,204 @@
+"""Networks in the form of other engines: what is converted, how it is known again, and where it lies.
+
+A conversion takes seconds, so it is kept: in a folder beside the model file, or in memory for a model without a file.
+Each one is one safetensors file, named after the engine, with its bytes as tensors and a JSON text as metadata. It
+carries the key of the weights it was made from; weights with another key get a new conversion in its place, and so
+does a damaged file. Nothing that is read can run code.
+
+    model.safetensors
+    model.safetensors.engines/openvino.safetensors
+
+Conventions: a converted network takes images (B, C, *size) float32 of a legal size and gives probabilities, the maps
+(B, K, *out) of a segmenter or the classes (B, K) of a classifier.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from torch import Tensor, nn
+
+from ushape.network.classifier import Classifier
+from ushape.network.hardware import in_best_format
+from ushape.network.unet import UNet
+from ushape.prediction.engines import to_maps
+
+__all__ = ["Conversion", "Graph", "Keys", "Network", "Shelf", "as_traced", "key_of"]
+
+Network = UNet | Classifier
+METADATA_KEY = "ushape conversion"
+CONVERSION_FORMAT = 1
+"""Raised when what is kept, or how it is converted, changes: older conversions are made again."""
+
+
+class Graph(nn.Module):
+    """The network and what turns its logits into probabilities, without checks and without a choice by size."""
+
+    def __init__(self, network: Network, n_class_channels: int) -> None:
+        super().__init__()
+        self.network, self.n_class_channels = network, n_class_channels
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, *size) of a legal size -> probabilities; see the module's docstring."""
+        return to_maps(self.network.core(images), self.n_class_channels)
+
+
+@contextmanager
+def as_traced(network: Network, n_class_channels: int) -> Iterator[tuple[Graph, Tensor]]:
+    """(graph, example) to convert, on the CPU: in evaluation mode, which is restored, and with small images.
+
+    The example has two images and differs along each axis, so that no converter takes an axis for another, or for 1.
+    """
+    training, geometry = network.training, network.geometry
+    in_best_format(network, torch.device("cpu"))
+    size = [geometry.smallest_legal + (axis + 1) * geometry.stride for axis in range(network.dims)]
+    example = torch.zeros((2, network.in_channels, *size))
+    try:
+        yield Graph(network.eval(), n_class_channels).eval(), example
+    finally:
+        network.train(training)
+
+
+def key_of(settings: Mapping[str, Any], tensors: Mapping[str, Tensor], n_class_channels: int) -> str:
+    """A hash of everything that a network computes with: equal keys, equal answers."""
+    about = [CONVERSION_FORMAT, dict(sorted(settings.items())), n_class_channels]
+    digest = hashlib.sha256(json.dumps(about).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"|{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+class Keys:
+    """The key of a network as it is now; hashed anew only when its weights have changed since.
+
+    PyTorch counts the changes of each tensor. The tensors of the last hash are held, so that their memory cannot
+    become that of others.
+    """
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[Tensor, int]] = []
+        self.key = ""
+
+    def __call__(self, network: Network, n_class_channels: int) -> str:
+        """The key."""
+        tensors = network.state_dict()
+        now = [(tensor, 0 if tensor.is_inference() else tensor._version) for tensor in tensors.values()]
+        same = len(now) == len(self.seen) and all(
+            one.data_ptr() == other.data_ptr() and version == before
+            for (one, version), (other, before) in zip(now, self.seen, strict=True)
+        )
+        if not self.key or not same:
+            self.key, self.seen = key_of(network.settings, tensors, n_class_channels), now
+        return self.key
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """One network in the form of one engine.
+
+    key    of the weights and settings it was made from, and of the version of the engine where that matters
+    parts  its bytes by name
+    facts  what is worth knowing of it: versions, scores
+    """
+
+    key: str
+    parts: Mapping[str, bytes]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def checksum(parts: Mapping[str, bytes]) -> str:
+    """Of all the parts together."""
+    digest = hashlib.sha256()
+    for name, content in sorted(parts.items()):
+        digest.update(f"|{name}|{len(content)}|".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+class Shelf:
+    """Where the conversions of one model lie: in a folder, and in memory where there is none or it cannot be written.
+
+    folder  need not exist; None for a model without a file
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+        self.kept: dict[str, Conversion] = {}
+
+    @classmethod
+    def beside(cls, model_file: Path) -> Shelf:
+        """The shelf of a model file."""
+        return cls(model_file.with_name(model_file.name + ".engines"))
+
+    def path(self, engine: str) -> Path | None:
+        """The file of an engine's conversion, whether it is there or not; None without a folder."""
+        return None if self.folder is None else self.folder / f"{engine}.safetensors"
+
+    def has(self, engine: str) -> bool:
+        """Whether there is a conversion, of whichever weights."""
+        path = self.path(engine)
+        return engine in self.kept or (path is not None and path.is_file())
+
+    def facts(self, engine: str) -> tuple[str, dict[str, Any]] | None:
+        """(key, facts) of a conversion, without reading all of it; None where there is none that can be read."""
+        if engine in self.kept:
+            return self.kept[engine].key, dict(self.kept[engine].facts)
+        path = self.path(engine)
+        if path is None:
+            return None
+        try:
+            with safe_open(path, framework="np") as file:
+                about = json.loads((file.metadata() or {})[METADATA_KEY])
+            return str(about["key"]), dict(about["facts"])
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+            return None
+
+    def read(self, engine: str) -> Conversion | None:
+        """The conversion for an engine; None where there is none, or a damaged one."""
+        if engine in self.kept:
+            return self.kept[engine]
+        path = self.path(engine)
+        if path is None:
+            return None
+        try:
+            with safe_open(path, framework="np") as file:
+                about = json.loads((file.metadata() or {})[METADATA_KEY])
+                parts = {name: file.get_tensor(name).tobytes() for name in file.keys()}  # noqa: SIM118
+            found = Conversion(about["key"], parts, about["facts"])
+            return found if about["checksum"] == checksum(parts) else None
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+            return None
+
+    def write(self, engine: str, conversion: Conversion) -> Path | None:
+        """Keep a conversion, complete or not at all; the file, or None where it is kept in memory only."""
+        path = self.path(engine)
+        if path is None:
+            self.kept[engine] = conversion
+            return None
+        about = {"key": conversion.key, "facts": dict(conversion.facts), "checksum": checksum(conversion.parts)}
+        tensors = {name: np.frombuffer(content, np.uint8) for name, content in conversion.parts.items()}
+        # Other processes may write the same conversion at the same time.
+        temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(about)})
+            os.replace(temporary, path)
+        except (SafetensorError, OSError):
+            # A model in a folder that cannot be written is used all the same.
+            self.kept[engine] = conversion
+            return None
+        self.kept.pop(engine, None)
+        return path
