@@ -160,7 +160,7 @@ def our_forward(recipe: Recipe, engine: str) -> Prepared:
     facts = facts_of(network, tiles.shape, dtype, backward=False)
     classes, decision = ("background", "object"), default_decision(recipe.encoding)
     model = Model(network, Preparation(), "instances", classes, recipe.encoding, decision, device="cpu")
-    return Prepared(timed(partial(with_engine(model, engine).engine(), tiles)), facts)
+    return Prepared(timed(partial(with_engine(model, engine).runner(), tiles)), facts)
 
 
 def plain_network(case: Case) -> nn.Module:

@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 import ushape.model
 from conftest import disc_dataset, disc_image
 from ushape.errors import DataError, ModelFileError, RecipeError
-from ushape.model import FORMAT_VERSION, Model, Preparation, describe_model, load, score_masks, to_channels_first
+from ushape.model import Model, Preparation, load, score_masks, to_channels_first
+from ushape.model_file import FORMAT_VERSION, describe_model
 from ushape.network.unet import UNet
 from ushape.targets.instances import Decision
 from ushape.targets.maps import Encoding

@@ -12,7 +12,8 @@ from conftest import disc_dataset
 from test_model import noise, small_model
 from ushape.data.dataset import Dataset, Sample
 from ushape.errors import DataError, RecipeError
-from ushape.model import Model, Preparation, describe_model, load
+from ushape.model import Model, Preparation, load
+from ushape.model_file import describe_model
 from ushape.network.classifier import Classifier
 from ushape.prediction.choice import ConvertedEngine
 from ushape.prediction.conversions import Conversion

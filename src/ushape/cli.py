@@ -508,7 +508,7 @@ def show(
 def info(model: ModelArgument, as_json: Json = False, debug: Debug = False) -> None:
     """Say what is in a model file."""
     with answering(as_json, debug) as out:
-        from ushape.model import describe_model
+        from ushape.model_file import describe_model
 
         values, text = describe_model(model)
         out.result(values, text)

@@ -10,11 +10,7 @@ float32; labels (*space) int32.
 
 from __future__ import annotations
 
-import json
-import os
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,18 +18,17 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from scipy import ndimage
 
 from ushape.data.dataset import Colour, Dataset, Sample, Task
 from ushape.data.images import is_grey
-from ushape.errors import DataError, ModelFileError, RecipeError, UshapeError
+from ushape.errors import DataError, RecipeError, UshapeError
+from ushape.model_file import model_path, read_settings, read_tensors, whole_file, write_model
 from ushape.network.classifier import Classifier
 from ushape.network.hardware import best_dtype, choose_device
 from ushape.network.unet import UNet
 from ushape.prediction.choice import CPU_ENGINES, Engine, Engines, check_engine, choose_engine
-from ushape.prediction.conversions import Shelf, key_of
+from ushape.prediction.conversions import Shelf
 from ushape.prediction.engines import LabelEngine, TorchEngine
 from ushape.prediction.features import features
 from ushape.prediction.openvino_engine import convert_to_openvino
@@ -47,21 +42,15 @@ from ushape.targets.instances import Decision, maps_to_instances, without_specks
 from ushape.targets.maps import Encoding
 
 __all__ = [
-    "FORMAT_VERSION",
     "Evaluation",
     "Model",
     "Prediction",
     "Preparation",
-    "describe_model",
     "load",
     "score_masks",
     "to_channels_first",
 ]
 
-FORMAT_VERSION = 1
-METADATA_KEY = "ushape"
-PARTS = ("network", "preparation", "task", "classes", "encoding", "decision", "precision", "tile_size", "facts")
-"""What the JSON of a model file holds beside the number of its format."""
 WORKING_TILE = {2: 800, 3: 132}
 """Side of a tile on the working grid, by number of axes: large, because what a tile reads beyond what it writes is
 computed in vain, and small enough for a few hundred megabytes at 32 channels."""
@@ -357,7 +346,6 @@ class Model:
         """Write the model file, complete or not at all; returns its path."""
         path = Path(path)
         settings = {
-            "format": FORMAT_VERSION,
             "network": self.network.settings,
             "preparation": asdict(self.preparation),
             "task": self.task,
@@ -369,75 +357,15 @@ class Model:
             "colours": self.colours,
             "facts": self.facts,
         }
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".part")
-        try:
-            save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(settings)})
-        except SafetensorError as error:
-            raise ModelFileError(
-                f"{path}: expected to write the model there, but it failed ({error}); check the path and the space left"
-            ) from error
-        os.replace(temporary, path)
+        write_model(path, settings, self.network.state_dict())
         return path
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[None]:
-    """Turn whatever a file without one of its parts leads to into one ModelFileError."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, UshapeError) as error:
-        raise ModelFileError(
-            f"{path}: expected a complete model file, found one that lacks or contradicts something "
-            f"({' '.join(str(error).split())[:120]}); train or copy the model again"
-        ) from error
-
-
-def read_settings(path: Path) -> dict[str, Any]:
-    """The JSON of a model file; ModelFileError when it is missing, damaged, of another kind or of a newer format."""
-    if not path.is_file():
-        raise ModelFileError(
-            f"{path}: expected a model file or a run folder with model.safetensors, found neither; check the path, or "
-            "train a model first with `ushape train`"
-        )
-    try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(METADATA_KEY)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ModelFileError(
-            f"{path}: expected a model file (safetensors), found something else or a damaged file "
-            f"({' '.join(str(error).split())[:100]}); use the model.safetensors of a run folder"
-        ) from error
-    if text is None:
-        raise ModelFileError(
-            f"{path}: expected a model that ushape saved, found tensors of another program; "
-            "use the model.safetensors of a run folder"
-        )
-    with whole_file(path):
-        settings: dict[str, Any] = json.loads(text)
-        if settings["format"] <= FORMAT_VERSION:
-            # Asks for each part by its name, so that a missing one is told here.
-            return settings | {part: settings[part] for part in PARTS}
-    raise ModelFileError(
-        f"{path}: expected model format {FORMAT_VERSION} or older, found {settings['format']}; "
-        "update ushape to use this model"
-    )
-
-
-def model_path(path: Path | str) -> Path:
-    """The model file that `path`, a file or a run folder, stands for."""
-    path = Path(path)
-    return path / "model.safetensors" if path.is_dir() else path
 
 
 def load(path: Path | str, *, device: str = "auto", engine: Engine = "auto") -> Model:
     """The model in a file or a run folder; ModelFileError when it cannot be used."""
     path = model_path(path)
     settings = read_settings(path)
-    with warnings.catch_warnings(), safe_open(path, framework="pt") as file:
-        warnings.simplefilter("ignore")
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    tensors = read_tensors(path)
     with whole_file(path):
         build = Classifier if settings["task"] == "classification" else UNet
         network = build(**settings["network"])
@@ -459,51 +387,3 @@ def load(path: Path | str, *, device: str = "auto", engine: Engine = "auto") -> 
             colours=tuple((r, g, b) for r, g, b in settings.get("colours", ())),
         )
     return replace(model, device=device, engine=engine, engines=Engines(Shelf.beside(path)))
-
-
-def describe_conversions(path: Path, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """What is known of the conversions beside a model file, by engine; those of other weights are left out."""
-    shelf = Shelf.beside(path)
-    found = {engine: facts for engine in CPU_ENGINES if (facts := shelf.facts(engine)) is not None}
-    if not found:
-        return {}
-    with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    classifier = settings["task"] == "classification"
-    encoding = Encoding.from_dict(settings["encoding"])
-    n = settings["network"]["n_classes"] if classifier else encoding.n_class_channels
-    key = key_of(settings["network"], tensors, n)
-    return {engine: facts for engine, (made_of, facts) in found.items() if made_of.split()[0] == key}
-
-
-def conversion_line(engine: str, facts: dict[str, Any]) -> str:
-    """One line for a person."""
-    if engine != "int8":
-        return "converted"
-    return f"quantised; {facts['score']} {facts['float']:.4f} in float, {facts['int8']:.4f} in int8 on {facts['data']}"
-
-
-def describe_model(path: Path | str) -> tuple[dict[str, Any], str]:
-    """(settings, text): what a model file says of itself, without loading its tensors into a network."""
-    path = model_path(path)
-    settings = read_settings(path)
-    with whole_file(path):
-        network, facts, preparation = settings["network"], settings["facts"], settings["preparation"]
-        tiling = "equals the whole image" if network["norm"] in ("none", "batch") else "depends on the tile"
-        lines = {
-            "task": f"{settings['task']} of {', '.join(settings['classes'])}",
-            "network": ", ".join(f"{name} {value}" for name, value in network.items()),
-            "images": f"{preparation['channels']} channels, {preparation['dims']} axes, "
-            f"normalised by the {preparation['normalisation']}",
-            "tiled prediction": tiling,
-            "decision": ", ".join(f"{name} {value}" for name, value in settings["decision"].items()),
-            "trained on": f"{facts.get('data', 'unknown data')}, {facts.get('n_images', '?')} images, "
-            f"{facts.get('steps', '?')} steps, seed {facts.get('seed', '?')}",
-        }
-        scores = facts.get("validation scores, used for choosing", {})
-        shown = [name for name in ("AP@0.5", "SEG", "mean Dice") if name in scores]
-        lines |= {f"validation {name}": f"{scores[name]:.4f}" for name in shown}
-        engines = describe_conversions(path, settings)
-        lines |= {f"engine {engine}": conversion_line(engine, about) for engine, about in engines.items()}
-    width = max(map(len, lines))
-    return settings | {"engines": engines}, "\n".join(f"{name:<{width}}  {value}" for name, value in lines.items())

@@ -16,7 +16,8 @@ from ushape.data.images import read_image, read_layout, write_image
 from ushape.data.phantom import phantom_image
 from ushape.errors import DataError, RecipeError
 from ushape.geometry import Tile
-from ushape.model import Model, Preparation, load, model_path
+from ushape.model import Model, Preparation, load
+from ushape.model_file import model_path
 from ushape.network.classifier import Classifier
 from ushape.network.unet import UNet
 from ushape.picture import inside
