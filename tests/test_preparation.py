@@ -34,3 +34,8 @@ def test_volumes_are_moved_along_three_axes():
     views = Preparation(dims=3, moved=1).views(np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype(np.float32))
     assert len(views) == 7
     assert {view.shape for view in views} == {(2, 3, 4, 5)}
+
+
+def test_images_are_moved_as_far_as_is_asked():
+    views = Preparation(moved=2).views(np.arange(5.0, dtype=np.float32)[None, None])
+    assert [view[0, 0].tolist() for view in views[3:]] == [[0, 0, 0, 1, 2], [2, 3, 4, 4, 4]]
