@@ -74,6 +74,15 @@ def test_a_rotation_equals_scipys_linear_interpolation():
     np.testing.assert_allclose(read_patch(planes, 1, warp, patch)[0].numpy(), expected, atol=1e-3)
 
 
+def test_a_rotation_of_a_volume_equals_scipys_linear_interpolation():
+    planes, patch = planes_of(1, 12, 40, 44), (5, 14, 16)
+    warp = draw_warp(Augmentation(mirror=False, elastic=0), centre_of((3, 12, 13), patch), np.random.default_rng(3))
+    offsets = np.stack(np.mgrid[:5, :14, :16]).reshape(3, -1) - np.array([[2], [6.5], [7.5]])
+    places = warp.matrix @ offsets + np.array(warp.centre)[:, None]
+    expected = ndimage.map_coordinates(planes[0].numpy(), places, order=1, mode="mirror").reshape(patch)
+    np.testing.assert_allclose(read_patch(planes, 1, warp, patch)[0].numpy(), expected, atol=1e-3)
+
+
 @pytest.mark.parametrize("size", [(60, 60), (7, 1), (1, 13)])
 def test_sampling_far_beyond_the_border_reads_the_mirrored_plane(size):
     planes, rng = planes_of(1, *size), np.random.default_rng(2)
@@ -153,6 +162,18 @@ def test_each_kind_of_grey_value_change_is_drawn():
     assert (bent - image).abs().max() > 0.05
     assert 0.05 < (noisy - image).std() < 0.5
     assert abs(float(torch.corrcoef(torch.stack([(noisy - image).ravel(), image.ravel()]))[0, 1])) < 0.1
+
+
+def test_changes_follow_one_another():
+    """Gamma, then contrast about zero, then brightness: one factor and one sum on what gamma alone gives."""
+    image, bent_only = planes_of(1, 32, 32), replace(STILL, gamma=2.0)
+    bent, steeper = (
+        vary_grey_values(image, each, np.random.default_rng(6))
+        for each in (bent_only, replace(bent_only, contrast=2.0))
+    )
+    factor = float((steeper * bent).sum() / (bent * bent).sum())
+    assert abs(factor - 1) > 0.05
+    torch.testing.assert_close(steeper, bent * factor, atol=1e-5, rtol=0)
 
 
 def test_a_factor_below_one_is_refused():
