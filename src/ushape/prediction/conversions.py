@@ -128,6 +128,22 @@ def checksum(parts: Mapping[str, bytes]) -> str:
     return digest.hexdigest()
 
 
+def read_conversion(path: Path, *, whole: bool) -> Conversion | None:
+    """The conversion in a file; None where there is none, or a damaged one.
+
+    whole  or without its parts
+    """
+    try:
+        with safe_open(path, framework="np") as file:
+            about = json.loads((file.metadata() or {})[METADATA_KEY])
+            parts = {name: file.get_tensor(name).tobytes() for name in file.keys()} if whole else {}  # noqa: SIM118
+        if whole and about["checksum"] != checksum(parts):
+            return None
+        return Conversion(str(about["key"]), parts, dict(about["facts"]))
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return None
+
+
 class Shelf:
     """Where the conversions of one model lie: in a folder, and in memory where there is none or it cannot be written.
 
@@ -154,33 +170,17 @@ class Shelf:
 
     def facts(self, engine: str) -> tuple[str, dict[str, Any]] | None:
         """(key, facts) of a conversion, without reading all of it; None where there is none that can be read."""
-        if engine in self.kept:
-            return self.kept[engine].key, dict(self.kept[engine].facts)
-        path = self.path(engine)
-        if path is None:
-            return None
-        try:
-            with safe_open(path, framework="np") as file:
-                about = json.loads((file.metadata() or {})[METADATA_KEY])
-            return str(about["key"]), dict(about["facts"])
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError):
-            return None
+        found = self.find(engine, whole=False)
+        return None if found is None else (found.key, dict(found.facts))
 
     def read(self, engine: str) -> Conversion | None:
         """The conversion for an engine; None where there is none, or a damaged one."""
-        if engine in self.kept:
-            return self.kept[engine]
+        return self.find(engine, whole=True)
+
+    def find(self, engine: str, *, whole: bool) -> Conversion | None:
+        """The conversion in memory or else in its file."""
         path = self.path(engine)
-        if path is None:
-            return None
-        try:
-            with safe_open(path, framework="np") as file:
-                about = json.loads((file.metadata() or {})[METADATA_KEY])
-                parts = {name: file.get_tensor(name).tobytes() for name in file.keys()}  # noqa: SIM118
-            found = Conversion(about["key"], parts, about["facts"])
-            return found if about["checksum"] == checksum(parts) else None
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError):
-            return None
+        return self.kept.get(engine) or (None if path is None else read_conversion(path, whole=whole))
 
     def write(self, engine: str, conversion: Conversion) -> Path | None:
         """Keep a conversion, complete or not at all; the file, or None where it is kept in memory only."""
