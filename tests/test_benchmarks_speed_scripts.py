@@ -25,6 +25,7 @@ from speed.machine import OLD_PROCESSOR
 from speed.peers import PEERS, TextbookUNet
 from speed.predicting import Task, in_own_process, mosaic, whole_window, window_of
 from speed.program import Sitting
+from ushape.errors import RecipeError
 from ushape.geometry import tiles
 from ushape.model import Model, Preparation, load
 from ushape.targets.instances import default_decision
@@ -98,7 +99,7 @@ def test_ours_is_the_first_and_all_are_there():
 
 def test_an_engine_that_this_version_lacks_is_a_row():
     recipe = speed_step.auto_recipe(8, 32, 1)
-    with pytest.raises(ImportError, match=r"^the engine abacus is not in this version$"):
+    with pytest.raises(RecipeError, match=r"^expected an engine out of .*, found 'abacus'; choose one$"):
         speed_step.our_forward(recipe, "abacus")
     assert speed_step.our_forward(recipe, "torch").run() > 0
 
@@ -193,21 +194,21 @@ def test_a_prediction_in_a_process_of_its_own(tmp_path):
     model = small_model()
     model.save(tmp_path / "m.safetensors")
     answer = tmp_path / "a.npy"
-    task = Task("ushape", str(tmp_path / "m.safetensors"), 160, precision="float32", answer=str(answer))
+    task = Task("ushape", str(tmp_path / "m.safetensors"), 512, precision="float32", answer=str(answer))
     noted = []
     ready = in_own_process(task, noted.append)
     assert ready.warm
     assert ready.run() > 0
-    assert (len(ready.facts["peak"]), ready.facts["pixels"], noted) == (1, 160**2, [ready.facts])
+    assert (len(ready.facts["peak"]), ready.facts["pixels"], noted) == (1, 512**2, [ready.facts])
     assert ready.facts["peak"][0] > 0
     again = load(tmp_path / "m.safetensors", device="cpu")
-    assert np.abs(np.load(answer) - whole_window(again, mosaic(160))).max() < 1e-5
+    assert np.abs(np.load(answer) - whole_window(again, mosaic(512))).max() < 1e-5
 
 
 def test_a_process_that_fails_says_why(tmp_path):
     small_model().save(tmp_path / "m.safetensors")
     task = Task("ushape", str(tmp_path / "m.safetensors"), 64, engine="abacus")
-    with pytest.raises(ImportError, match=r"^the engine abacus is not in this version$"):
+    with pytest.raises(RuntimeError, match=r"expected an engine out of .*, found 'abacus'"):
         in_own_process(task).run()
     with pytest.raises(RuntimeError, match="expected a model file or a run folder"):
         in_own_process(replace(task, model=str(tmp_path / "none"))).run()

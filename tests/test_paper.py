@@ -40,13 +40,19 @@ def rows_of(text: str) -> dict[str, str]:
 ROWS = rows_of((ROOT / "docs" / "paper.md").read_text(encoding="utf-8"))
 
 
+HARMLESS_MARKS = ("pytest.mark.parametrize(", "pytest.mark.usefixtures(")
+"""Marks that keep no test from running."""
+
+
 def running_tests(source: str) -> set[str]:
     """The tests of a module that run wherever the suite runs: none that is skipped, expected to fail or chosen."""
     tree = ast.parse(source)
     marked = [
         node
         for node in tree.body
-        if isinstance(node, ast.Assign) and any(ast.unparse(target) == "pytestmark" for target in node.targets)
+        if isinstance(node, ast.Assign)
+        and any(ast.unparse(target) == "pytestmark" for target in node.targets)
+        and not ast.unparse(node.value).startswith(HARMLESS_MARKS)
     ]
     if marked:
         return set()
@@ -56,7 +62,7 @@ def running_tests(source: str) -> set[str]:
 def always_runs(function: ast.FunctionDef) -> bool:
     """Whether a function is a test that no mark and no line of its own keeps from running."""
     marks = [ast.unparse(decorator) for decorator in function.decorator_list]
-    if any(mark.startswith("pytest.mark.") and not mark.startswith("pytest.mark.parametrize(") for mark in marks):
+    if any(mark.startswith("pytest.mark.") and not mark.startswith(HARMLESS_MARKS) for mark in marks):
         return False
     calls = [ast.unparse(node.func) for node in ast.walk(function) if isinstance(node, ast.Call)]
     stops = {"pytest.skip", "pytest.xfail", "pytest.importorskip"}
@@ -127,6 +133,7 @@ def helper(): assert True
     (tmp_path / "src" / "ushape" / "network" / "unet.py").write_text("")
     assert running_tests(module) == {"test_good", "test_many"}
     assert running_tests("pytestmark = pytest.mark.skip\n" + module) == set()
+    assert running_tests("pytestmark = pytest.mark.usefixtures('a')\n" + module) == {"test_good", "test_many"}
 
     def lost(code: str, *names: str) -> list[str]:
         return lost_proofs(f" words | `{code}` | {', '.join(f'`tests/test_a.py::{n}`' for n in names)} |", tmp_path)

@@ -1,7 +1,10 @@
 """Engines: which is chosen, that they agree with PyTorch, and that a conversion is made once."""
 
+import copy
+import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +17,8 @@ from ushape.network.classifier import Classifier
 from ushape.network.unet import UNet
 from ushape.prediction import choice
 from ushape.prediction.agreement import agreement
-from ushape.prediction.choice import check_engine, choose_engine, open_engine
-from ushape.prediction.conversions import Shelf, key_of
+from ushape.prediction.choice import Engines, check_engine, choose_engine, open_engine
+from ushape.prediction.conversions import Conversion, Shelf, key_of
 from ushape.prediction.engines import LabelEngine, TorchEngine
 from ushape.prediction.openvino_engine import MOST_SIZES, OpenVinoRunner, convert_to_openvino
 from ushape.prediction.packages import is_there
@@ -310,3 +313,38 @@ def test_openvino_reports_its_use_to_nobody(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "CONNECTED" not in result.stdout
     assert "reporter None 1" in result.stdout
+
+
+def test_threads_that_share_an_engine_get_their_own_answers():
+    torch.manual_seed(0)
+    network, engines = UNet(channels=4, depth=2, padding="same").eval(), Engines()
+    images = [np.random.default_rng(i).normal(size=(1, 1, 64, 64)).astype(np.float32) for i in range(16)]
+
+    def answer(image):
+        return engines("openvino", network, 2, torch.float32)(image)
+
+    expected = [answer(image) for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        for one, other in zip(pool.map(answer, images * 8), expected * 8, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_what_is_open_follows_the_classes_and_is_closed_by_a_new_conversion():
+    network, engines = UNet(n_classes=3, channels=4, depth=2).eval(), Engines()
+    image = np.zeros((1, 1, *[network.geometry.smallest_legal] * 2), np.float32)
+    first = engines("openvino", network, 3, torch.float32)
+    assert engines("openvino", network, 3, torch.float32) is first
+    np.testing.assert_allclose(first(image).sum(axis=1), 1, atol=1e-5)
+    # Two class channels, and a third one that is a distance.
+    np.testing.assert_allclose(engines("openvino", network, 2, torch.float32)(image)[:, :2].sum(axis=1), 1, atol=1e-5)
+    again = engines("openvino", network, 3, torch.float32)
+    engines.keep("int8", Conversion("key", {}))
+    assert engines("openvino", network, 3, torch.float32) is not again
+
+
+def test_open_engines_do_not_travel_with_a_copy(tmp_path):
+    network, engines = UNet(channels=4, depth=2).eval(), Engines(Shelf(tmp_path))
+    engines("openvino", network, 2, torch.float32)
+    for copied in (copy.deepcopy(engines), pickle.loads(pickle.dumps(engines))):
+        assert copied.open is None
+        assert copied.shelf.folder == tmp_path

@@ -12,5 +12,5 @@ __all__ = ["with_engine"]
 
 
 def with_engine(model: Model, name: str) -> Model:
-    """The model that predicts with this engine; an ushape error where its package is not installed."""
+    """The model that predicts with this engine, which is opened, or missed, when it is first asked."""
     return replace(model, engine=cast(Engine, name))

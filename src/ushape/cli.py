@@ -354,7 +354,12 @@ def quantise(
             out.say(f"error: {problem}")
         values = asdict(found) | {"drop": found.drop, "accepted": found.accepted}
         out.result(values | ({"warning": warning} if warning else {}), str(found))
-        if found.problems or not found.accepted:
+        lost = found.accepted and found.path is None
+        if lost:
+            out.say(
+                f"error: {model}: expected a folder that can be written beside the model, found none; copy the model"
+            )
+        if found.problems or not found.accepted or lost:
             raise typer.Exit(1)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -292,7 +293,7 @@ class Model:
         return tally.evaluation(problems)
 
     def examples(self, dataset: Dataset, most: int = MOST_TILES) -> Iterator[NDArray[np.float32]]:
-        """Up to `most` of the tiles (C, *read) that prediction would cut the dataset's images into, from all of them.
+        """About `most` of the tiles (C, *read) that prediction would cut the dataset's images into, from all of them.
 
         Of a classifier the images, each of a legal size. Images that cannot be read are left out.
         """
@@ -320,7 +321,7 @@ class Model:
         need_quantiser()
         reference = replace(self, engine="torch").evaluate(dataset)
         key = self.engines.key_of(self.network, self.n_class_channels)
-        examples = list(self.examples(dataset))
+        examples = list(islice(self.examples(dataset), MOST_TILES))
         converted = convert_to_openvino(self.network, self.n_class_channels, key)
         quantised = quantise_graph(converted, examples, key)
         candidate = replace(self, engine="int8", device="cpu", engines=Engines())
@@ -338,9 +339,7 @@ class Model:
         if not result.accepted:
             return result
         about = {"score": score, "float": result.before, "int8": result.after, "bound": bound, "data": dataset.name}
-        return replace(
-            result, path=self.engines.shelf.write("int8", replace(quantised, facts={**quantised.facts, **about}))
-        )
+        return replace(result, path=self.engines.keep("int8", replace(quantised, facts={**quantised.facts, **about})))
 
     def save(self, path: Path | str) -> Path:
         """Write the model file, complete or not at all; returns its path."""

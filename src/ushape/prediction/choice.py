@@ -11,7 +11,9 @@ All but torch take float32 images: float64 is refused, because they would round 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -137,12 +139,24 @@ class Engines:
         self.shelf = shelf or Shelf()
         self.key_of = Keys()
         self.open: tuple[tuple[object, ...], ConvertedEngine] | None = None
+        self.lock = threading.RLock()
+
+    def __reduce__(self) -> tuple[type[Engines], tuple[Shelf]]:
+        """What is copied or sent to another process: where conversions are kept, not what is open."""
+        return Engines, (self.shelf,)
 
     def __call__(self, engine: str, network: Network, n_class_channels: int, dtype: torch.dtype) -> ConvertedEngine:
         """The network in one of the CPU_ENGINES, ready to run."""
-        key = self.key_of(network, n_class_channels)
-        wanted = (engine, key, dtype, torch.get_num_threads())
-        if self.open is None or self.open[0] != wanted:
-            # One at a time: compiled for other weights, it is of no use any more.
-            self.open = wanted, open_engine(engine, network, n_class_channels, key, self.shelf, dtype)
-        return self.open[1]
+        with self.lock:
+            key = self.key_of(network, n_class_channels)
+            wanted = (engine, key, dtype, torch.get_num_threads())
+            if self.open is None or self.open[0] != wanted:
+                # One at a time: compiled for other weights, it is of no use any more.
+                self.open = wanted, open_engine(engine, network, n_class_channels, key, self.shelf, dtype)
+            return self.open[1]
+
+    def keep(self, engine: str, conversion: Conversion) -> Path | None:
+        """Put a conversion on the shelf and close what is open, which may be an older one; the file, or None."""
+        with self.lock:
+            self.open = None
+            return self.shelf.write(engine, conversion)

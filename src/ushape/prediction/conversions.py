@@ -19,7 +19,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,24 +84,30 @@ def key_of(settings: Mapping[str, Any], tensors: Mapping[str, Tensor], n_class_c
 class Keys:
     """The key of a network as it is now; hashed anew only when its weights have changed since.
 
-    PyTorch counts the changes of each tensor. The tensors of the last hash are held, so that their memory cannot
-    become that of others.
+    PyTorch counts the changes of each tensor, but for those made behind its back (`tensor.data`, a NumPy view). Tensors
+    of inference mode have no count and are hashed each time. The tensors of the last hash are held, so that their
+    memory cannot become that of others.
     """
 
     def __init__(self) -> None:
         self.seen: list[tuple[Tensor, int]] = []
+        self.about: tuple[object, ...] = ()
         self.key = ""
 
     def __call__(self, network: Network, n_class_channels: int) -> str:
         """The key."""
-        tensors = network.state_dict()
-        now = [(tensor, 0 if tensor.is_inference() else tensor._version) for tensor in tensors.values()]
-        same = len(now) == len(self.seen) and all(
+        tensors, about = network.state_dict(), (n_class_channels, dict(network.settings))
+        if any(tensor.is_inference() for tensor in tensors.values()):
+            return key_of(network.settings, tensors, n_class_channels)
+        now = [(tensor, tensor._version) for tensor in tensors.values()]
+        same = about == self.about and len(now) == len(self.seen)
+        same = same and all(
             one.data_ptr() == other.data_ptr() and version == before
             for (one, version), (other, before) in zip(now, self.seen, strict=True)
         )
         if not self.key or not same:
             self.key, self.seen = key_of(network.settings, tensors, n_class_channels), now
+            self.about = about
         return self.key
 
 
@@ -198,6 +204,8 @@ class Shelf:
             os.replace(temporary, path)
         except (SafetensorError, OSError):
             # A model in a folder that cannot be written is used all the same.
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
             self.kept[engine] = conversion
             return None
         self.kept.pop(engine, None)

@@ -10,6 +10,7 @@ References: OpenVINO 2026, "Converting a PyTorch Model", "CPU Device", "Precisio
 from __future__ import annotations
 
 import tempfile
+import threading
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -75,6 +76,7 @@ class OpenVinoRunner:
             "INFERENCE_NUM_THREADS": str(threads),
         }
         self.requests: dict[tuple[int, ...], Any] = {}
+        self.lock = threading.Lock()
 
     def request(self, shape: tuple[int, ...]) -> Any:
         """What runs images of this shape; () stands for all that have none of their own."""
@@ -90,8 +92,9 @@ class OpenVinoRunner:
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """See above."""
-        request = self.request(images.shape)
-        request.infer([images])
-        # The request's own memory holds the next answer soon.
-        answer: NDArray[np.float32] = np.array(request.get_output_tensor(0).data, np.float32)
+        # A request has one place for its answer, so threads take turns until they have copied theirs.
+        with self.lock:
+            request = self.request(images.shape)
+            request.infer([images])
+            answer: NDArray[np.float32] = np.array(request.get_output_tensor(0).data, np.float32)
         return answer

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -134,27 +135,30 @@ def spline_matrix(n: int, nodes: int) -> Tensor:
 def warp_coordinates(warp: Warp, patch: tuple[int, ...], device: torch.device) -> Tensor:
     """(dims, *patch) float32: where in the source, in pixels, each pixel of the patch is read.
 
-    Along the last axis a coordinate is a sum of few terms (a constant, the offset, and the splines of the nodes), so
-    that all of them are one matrix product and are written once.
+    Along the last axis a coordinate is a constant plus a multiple of the offset, plus the splines of a few nodes: two
+    passes over the pixels.
     """
     dims = len(patch)
+
+    def on_device(values: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(values.astype(np.float32)).to(device)
+
     offsets = [np.arange(n) - (n - 1) / 2 for n in patch]
-    constant = np.empty((dims, *patch[:-1]))
+    constant = np.empty((dims, *patch[:-1], 1))
     for axis in range(dims):
         constant[axis] = warp.centre[axis]
         for other in range(dims - 1):
-            constant[axis] += (offsets[other] * warp.matrix[axis, other]).reshape([-1] + [1] * (dims - 2 - other))
-    slope = warp.matrix[:, -1].reshape([dims] + [1] * (dims - 1))
-    before = np.stack([constant, np.broadcast_to(slope, constant.shape)], axis=-1)
-    along = np.stack([np.ones(patch[-1]), offsets[-1]])
+            constant[axis] += (offsets[other] * warp.matrix[axis, other]).reshape([-1] + [1] * (dims - 1 - other))
+    slope = warp.matrix[:, -1].reshape([dims] + [1] * dims)
+    coordinates = torch.addcmul(on_device(constant), on_device(slope), on_device(offsets[-1]))
     if warp.displacement is not None:
         bent = warp.displacement
         for axis, n in enumerate(patch[:-1], start=1):
             bent = np.moveaxis(np.tensordot(spline_matrix(n, bent.shape[axis]).numpy(), bent, (1, axis)), 0, axis)
-        before = np.concatenate([before, bent], axis=-1)
-        along = np.concatenate([along, spline_matrix(patch[-1], bent.shape[-1]).numpy().T])
-    terms, weights = (torch.from_numpy(part.astype(np.float32)).to(device) for part in (before, along))
-    return terms @ weights
+        # The only product of matrices: displacements are small, so that one of lower precision, where a program has
+        # asked for that, still moves no pixel far.
+        coordinates += on_device(bent) @ spline_matrix(patch[-1], bent.shape[-1]).T.to(device)
+    return coordinates
 
 
 def sample_patch(planes: Tensor, n_linear: int, coordinates: Tensor) -> Tensor:
