@@ -3,11 +3,12 @@
     PYTHONPATH=src python benchmarks/speed_predict.py [--form quick] [--engines torch,openvino]
 
 Ours is what `ushape predict` does, in the machine's best number format and in float32; MONAI's
-`sliding_window_inference` at its defaults, with windows of the training patch, then with our tile and our overlap and
-Gaussian blending; nnU-Net's predictor with the same, without mirrored copies. Each repetition is a process of its own,
-taken in turns; memory is what prediction needs on top of the program, the network and the image. Agreement is with the
-answer of one pass over the whole image in float32, on a central part that sees no border of the image (there the
-methods differ on purpose): the largest difference of a probability, and the share of pixels whose label changed.
+`sliding_window_inference` at its defaults, with windows of the training patch, then with our tile, one at a time as
+ours, our overlap and Gaussian blending; nnU-Net's predictor with the same, without mirrored copies. Each repetition is
+a process of its own, taken in turns; memory is what prediction needs on top of the program, the network and the image.
+Agreement is with the answer of one pass in float32 over a window with all its context, a central part that sees no
+border of the image (there the methods differ on purpose): the largest difference of a probability, and the share of
+pixels whose label changed.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def tasks(model: Model, path: Path, side: int, engines: Sequence[str], *, thorou
     listed[f"MONAI, defaults, window {PATCH}"] = base("monai", tile=PATCH)
     if thorough:
         listed[f"MONAI, gaussian, window {PATCH}"] = base("monai", tile=PATCH, blend="gaussian")
-    listed[f"MONAI, gaussian, our tile {tile}"] = base("monai", tile=tile, overlap=overlap, blend="gaussian")
+    listed[f"MONAI, gaussian, our tile {tile}"] = base("monai", tile=tile, overlap=overlap, blend="gaussian", windows=1)
     listed[f"nnU-Net, gaussian, our tile {tile}"] = base("nnunet", tile=tile, overlap=overlap, blend="gaussian")
     return listed
 

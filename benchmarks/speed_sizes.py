@@ -33,7 +33,7 @@ def tables(sitting: Sitting) -> list[Table]:
         side = round(10 ** (power / 2))
         tasks = {
             "ushape": Task("ushape", path, side),
-            f"MONAI, defaults, window {PATCH}": Task("monai", path, side, tile=PATCH),
+            f"MONAI, defaults, window {min(PATCH, side)}": Task("monai", path, side, tile=min(PATCH, side)),
         }
         listed = [Competitor(name, partial(in_own_process, task)) for name, task in tasks.items()]
         n = {"tiny": 1, "quick": 1 if power >= LARGE else 2, "full": 2 if power >= LARGE else 5}[sitting.form]

@@ -155,7 +155,7 @@ def our_step(recipe: Recipe) -> Prepared:
 
 def our_forward(recipe: Recipe, engine: str) -> Prepared:
     """A call of the engine: array in, probabilities out."""
-    network, dtype = our_network(recipe).eval(), best_dtype(CPU)
+    network, dtype = our_network(recipe).eval(), torch.float32 if engine == "onnxruntime" else best_dtype(CPU)
     tiles = np.random.default_rng(0).normal(size=(recipe.batch, 1, *recipe.patch)).astype(np.float32)
     facts = facts_of(network, tiles.shape, dtype, backward=False)
     classes, decision = ("background", "object"), default_decision(recipe.encoding)

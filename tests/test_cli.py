@@ -242,6 +242,13 @@ def test_quantise_says_both_scores_and_its_verdict(model_file, folder, monkeypat
     assert out.startswith(f"AP@0.5:0.95 0.9000 in float, {after:.4f} in int8: falls by ")
 
 
+def test_an_int8_copy_that_could_not_be_written_is_an_error(model_file, folder, monkeypatch):
+    monkeypatch.setattr(Model, "quantise", lambda self, dataset, bound: Quantised("accuracy", 0.9, 0.9, bound, 7))
+    status, _, words = ushape("quantise", model_file, folder)
+    assert status == 1
+    assert "expected to write the 8-bit copy beside the model, but that failed; check the rights" in words
+
+
 def test_existing_results_are_kept_unless_told(model_file, tmp_path):
     Image.fromarray(disc_image(0)[0][0]).save(tmp_path / "cell.png")
     assert ushape("predict", model_file, tmp_path / "cell.png", "-o", tmp_path / "out")[0] == 0

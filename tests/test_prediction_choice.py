@@ -17,7 +17,7 @@ from ushape.network.classifier import Classifier
 from ushape.network.unet import UNet
 from ushape.prediction import choice
 from ushape.prediction.agreement import agreement
-from ushape.prediction.choice import Engines, check_engine, choose_engine, open_engine
+from ushape.prediction.choice import Engines, check_engine, open_engine
 from ushape.prediction.conversions import Conversion, Shelf, key_of
 from ushape.prediction.engines import LabelEngine, TorchEngine
 from ushape.prediction.openvino_engine import MOST_SIZES, OpenVinoRunner, convert_to_openvino
@@ -70,13 +70,6 @@ def noise(*shape, seed=0):
 
 
 # Which engine.
-
-
-@pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
-@pytest.mark.parametrize("there", [False, True])
-@pytest.mark.parametrize("converted", [False, True])
-def test_the_engine_that_is_chosen(device, there, converted):
-    assert choose_engine(device, openvino_there=there, converted=converted) == "torch"
 
 
 def test_wrong_engines_are_told():

@@ -60,6 +60,7 @@ class Task:
     tile       side of the others' windows
     overlap    of the others' windows, as a share of their side
     blend      how the others blend: `constant` or `gaussian`
+    windows    that MONAI runs at a time; four in its tutorials
     answer     file for the probabilities of the central part; none is written without
     """
 
@@ -71,6 +72,7 @@ class Task:
     tile: int = 256
     overlap: float = 0.25
     blend: str = "constant"
+    windows: int = 4
     answer: str = ""
 
 
@@ -121,7 +123,7 @@ def ours(model: Model, task: Task) -> Callable[[NDArray[np.uint8]], Answer]:
 
 
 def monai_window(model: Model, task: Task) -> Callable[[NDArray[np.uint8]], Answer]:
-    """MONAI's `sliding_window_inference`, four windows at a time as in its tutorials."""
+    """MONAI's `sliding_window_inference`."""
     from monai.inferers import sliding_window_inference
 
     network = model.network.eval()
@@ -129,8 +131,8 @@ def monai_window(model: Model, task: Task) -> Callable[[NDArray[np.uint8]], Answ
     def run(image: NDArray[np.uint8]) -> Answer:
         with torch.inference_mode():
             images = torch.from_numpy(model.preparation(image))[None]
-            answer = sliding_window_inference(images, task.tile, 4, network, overlap=task.overlap, mode=task.blend)
-            return answer[0]
+            windows = task.tile, task.windows
+            return sliding_window_inference(images, *windows, network, overlap=task.overlap, mode=task.blend)[0]
 
     return run
 

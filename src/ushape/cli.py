@@ -357,7 +357,8 @@ def quantise(
         lost = found.accepted and found.path is None
         if lost:
             out.say(
-                f"error: {model}: expected a folder that can be written beside the model, found none; copy the model"
+                f"error: {model}: expected to write the 8-bit copy beside the model, but that failed; check the rights "
+                "and the space left there"
             )
         if found.problems or not found.accepted or lost:
             raise typer.Exit(1)

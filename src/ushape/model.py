@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,12 +27,11 @@ from ushape.model_file import model_path, read_settings, read_tensors, whole_fil
 from ushape.network.classifier import Classifier
 from ushape.network.hardware import best_dtype, choose_device
 from ushape.network.unet import UNet
-from ushape.prediction.choice import CPU_ENGINES, Engine, Engines, check_engine, choose_engine
+from ushape.prediction.choice import CPU_ENGINES, Engine, Engines, check_engine
 from ushape.prediction.conversions import Shelf
 from ushape.prediction.engines import LabelEngine, TorchEngine
 from ushape.prediction.features import features
 from ushape.prediction.openvino_engine import convert_to_openvino
-from ushape.prediction.packages import is_there
 from ushape.prediction.quantising import MOST_TILES, Quantised, need_quantiser, quantise_graph, spread_tiles
 from ushape.prediction.rotations import check_rotations, predict_averaged
 from ushape.prediction.tiled import Progress, Runner
@@ -124,20 +122,13 @@ class Model:
         """Channels of the network's output that are class probabilities."""
         return self.network.n_classes if self.task == "classification" else self.encoding.n_class_channels
 
-    def chosen_engine(self) -> Engine:
-        """The engine that runs the network: what was asked for, or what `auto` stands for here."""
-        if self.engine != "auto":
-            return self.engine
-        device, converted = choose_device(self.device).type, self.engines.shelf.has("openvino")
-        return choose_engine(device, openvino_there=is_there("openvino"), converted=converted)
-
     def runner(self) -> Runner:
         """What runs the network, on the model's device, by its engine and in its precision."""
         check_engine(self.engine, self.device)
-        name, (device, dtype) = self.chosen_engine(), self.hardware()
-        if name == "torch":
+        device, dtype = self.hardware()
+        if self.engine in ("auto", "torch"):
             return TorchEngine(self.network, self.n_class_channels, device, dtype)
-        return self.engines(name, self.network, self.n_class_channels, dtype)
+        return self.engines(self.engine, self.network, self.n_class_channels, dtype)
 
     def classify(self, images: Sequence[Image], *, once: bool = False) -> NDArray[np.float32]:
         """Probabilities (N, K) of the classes of whole images, each (C, *space).
@@ -293,12 +284,13 @@ class Model:
         return tally.evaluation(problems)
 
     def examples(self, dataset: Dataset, most: int = MOST_TILES) -> Iterator[NDArray[np.float32]]:
-        """About `most` of the tiles (C, *read) that prediction would cut the dataset's images into, from all of them.
+        """Up to `most` of the tiles (C, *read) that prediction would cut the dataset's images into, from all of them.
 
         Of a classifier the images, each of a legal size. Images that cannot be read are left out.
         """
         n, geometry = min(most, len(dataset)), self.network.geometry
         for place in range(n):
+            share = (place + 1) * most // n - place * most // n
             try:
                 prepared = self.preparation(dataset.samples[place * len(dataset) // n].read_image())
             except UshapeError:
@@ -307,7 +299,7 @@ class Model:
                 missing = [(0, geometry.legal_at_least(length) - length) for length in prepared.shape[1:]]
                 yield np.pad(prepared, [(0, 0), *missing])
             else:
-                yield from spread_tiles(prepared, geometry, self.largest_tile(), -(-most // n))
+                yield from spread_tiles(prepared, geometry, self.largest_tile(), share)
 
     def quantise(self, dataset: Dataset, bound: float = 0.005) -> Quantised:
         """Quantise the network to int8 with the dataset's images, and keep it if the score falls by less than `bound`.
@@ -321,7 +313,7 @@ class Model:
         need_quantiser()
         reference = replace(self, engine="torch").evaluate(dataset)
         key = self.engines.key_of(self.network, self.n_class_channels)
-        examples = list(islice(self.examples(dataset), MOST_TILES))
+        examples = list(self.examples(dataset))
         converted = convert_to_openvino(self.network, self.n_class_channels, key)
         quantised = quantise_graph(converted, examples, key)
         candidate = replace(self, engine="int8", device="cpu", engines=Engines())
@@ -334,7 +326,8 @@ class Model:
             estimate.scores[score],
             bound,
             len(examples),
-            problems=reference.problems,
+            # What one of the two could not score is in the other's mean.
+            problems=tuple(dict.fromkeys((*reference.problems, *estimate.problems))),
         )
         if not result.accepted:
             return result

@@ -51,6 +51,9 @@ class Opened:
         self.first = Future()
         try:
             self.first.set_result(self.pages(item)(item.pages[0]))
+        except MemoryError:
+            # Beside a prediction there was no room; there may be when its turn comes.
+            self.first = self.read = None
         except Exception as error:
             self.first.set_exception(error)
 

@@ -4,7 +4,7 @@
     openvino     CPUs; in bfloat16 where the processor has it, as PyTorch
     int8         CPUs; a network that `ushape quantise` made and scored, through OpenVINO
     onnxruntime  CPUs; float32
-    auto         what `choose_engine` says
+    auto         torch, until another one is shown to pay
 
 All but torch take float32 images: float64 is refused, because they would round it without a word.
 """
@@ -27,21 +27,11 @@ from ushape.prediction.onnx_engine import OnnxRunner, convert_to_onnx
 from ushape.prediction.openvino_engine import OpenVinoRunner, convert_to_openvino
 from ushape.prediction.packages import version_of
 
-__all__ = ["CPU_ENGINES", "ConvertedEngine", "Engine", "Engines", "check_engine", "choose_engine", "open_engine"]
+__all__ = ["CPU_ENGINES", "ConvertedEngine", "Engine", "Engines", "check_engine", "open_engine"]
 
 Engine = Literal["auto", "torch", "openvino", "int8", "onnxruntime"]
 CPU_ENGINES = ("openvino", "int8", "onnxruntime")
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-
-
-def choose_engine(device: str, *, openvino_there: bool, converted: bool) -> Engine:
-    """What `auto` stands for.
-
-    device          cpu, cuda or mps
-    openvino_there  whether OpenVINO is installed
-    converted       whether a conversion for it lies beside the model
-    """
-    return "torch"
 
 
 def check_engine(engine: str, device: str) -> None:
