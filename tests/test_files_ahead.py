@@ -125,3 +125,17 @@ def test_an_error_that_ends_everything_leaves_no_thread_behind(tmp_path):
     # Whoever holds the error holds all that was there when it arose.
     assert caught.tb is not None
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("read ahead")]
+
+
+def test_a_file_that_memory_has_no_room_for_ahead_is_read_in_its_turn(tmp_path, monkeypatch):
+    paths = [write_png(tmp_path / f"{name}.png", disc_image(seed)[0][0]) for seed, name in enumerate("ab")]
+    real = ahead.read_image
+
+    def read_image(path, **options):
+        if threading.current_thread() is not threading.main_thread():
+            raise MemoryError
+        return real(path, **options)
+
+    monkeypatch.setattr(ahead, "read_image", read_image)
+    found = [file.image(file.item(), 0) for file in opened_ahead(paths, Preparation(), nothing_done)]
+    assert [image.tobytes() for image in found] == [disc_image(seed)[0].tobytes() for seed in range(2)]
