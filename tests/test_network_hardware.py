@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ushape.errors import RecipeError
-from ushape.network.hardware import best_dtype, choose_device, describe_device, set_threads
+from ushape.network.hardware import best_dtype, choose_device, describe_device, set_threads, training_format
 
 ASK = "import torch; from ushape.network.hardware import best_dtype; print(best_dtype(torch.device('cpu')))"
 
@@ -23,6 +23,16 @@ def test_bfloat16_needs_units_and_not_only_the_library(monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     assert best_dtype(torch.device("cpu")) == torch.float32
+
+
+def test_without_avx512_channels_come_first_while_a_network_learns(monkeypatch):
+    cpu = torch.device("cpu")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.cpu, "_is_avx512_supported", lambda: False)
+    assert training_format(cpu) == torch.contiguous_format
+    assert training_format(torch.device("cuda")) == torch.channels_last
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    assert training_format(cpu) == torch.channels_last
 
 
 def test_a_device_that_is_not_there_is_refused():

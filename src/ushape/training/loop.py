@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ushape.network.classifier import Classifier
-from ushape.network.hardware import autocast, in_best_format
+from ushape.network.hardware import autocast, in_best_format, training_format
 from ushape.network.unet import UNet
 from ushape.training.batches import Batch
 from ushape.training.losses import total_loss
@@ -60,7 +60,7 @@ def make_optimiser(network: nn.Module, settings: OptimiserSettings) -> torch.opt
 
 def new_state(network: UNet | Classifier, recipe: Recipe, device: torch.device) -> State:
     """The state before the first step."""
-    in_best_format(network, device)
+    in_best_format(network, device, training_format(device))
     average = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
     return State(network, average, make_optimiser(network, recipe.optimiser))
 
@@ -92,7 +92,7 @@ def train_steps(
 
     batches  gives batch k
     """
-    settings = recipe.optimiser
+    settings, memory_format = recipe.optimiser, training_format(device)
     while state.step < state.plans[-1].stop:
         rate = settings.learning_rate * learning_rate_factor(state.step, state.plans, settings.warm_up)
         for group in state.optimiser.param_groups:
@@ -100,7 +100,7 @@ def train_steps(
         batch = batches(state.step)
         images = batch.images
         if state.network.dims == 2:
-            images = images.contiguous(memory_format=torch.channels_last)
+            images = images.contiguous(memory_format=memory_format)
         seed_dropout(seed, state.step)
         state.network.train()
         with autocast(device, dtype):
