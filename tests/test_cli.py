@@ -215,6 +215,32 @@ def test_another_engine_predicts_and_scores_the_same(folder, tmp_path):
     assert json.loads(out)["scores"]["n_images"] == 5
 
 
+@pytest.mark.skipif(not is_there("openvino"), reason="openvino is not installed")
+def test_a_conversion_says_once_what_it_cost(folder, tmp_path):
+    path = small_model("instances", precision="float32").save(tmp_path / "model.safetensors")
+    end = (
+        r" in \d+\.\d s, compiled in \d+\.\d s; "
+        r"kept beside the model \(model\.safetensors\.engines/openvino\.safetensors\)"
+    )
+
+    def predicted(name, *options):
+        arguments = ("predict", path, folder / "images", "-o", tmp_path / name, "--device", "cpu", "--json")
+        status, out, words = ushape(*arguments, *options)
+        assert status == 0, words
+        values = json.loads(out)
+        facts = values["engine"], values["precision"], values["converting_seconds"] > 0, values["compiling_seconds"] > 0
+        return facts, [line for line in words.splitlines() if "convert" in line]
+
+    facts, (line,) = predicted("one", "--engine", "openvino")
+    assert re.fullmatch("converted to OpenVINO" + end, line)
+    assert facts == ("openvino", "float32", True, True)
+    assert predicted("two", "--engine", "openvino") == (("openvino", "float32", False, True), [])
+    assert predicted("three") == (("torch", "float32", False, False), [])
+    (tmp_path / "model.safetensors.engines" / "openvino.safetensors").unlink()
+    words = ushape("evaluate", path, folder, "--engine", "openvino")[2]
+    assert len(re.findall(f"^converted to OpenVINO{end}$", words, re.MULTILINE)) == 1
+
+
 def test_an_engine_that_is_not_there_is_one_line(model_file, folder, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     for command in (("predict", model_file, folder / "images", "-o", tmp_path / "o"), ("evaluate", model_file, folder)):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import ushape.model
 from conftest import disc_dataset
 from test_model import noise, small_model
 from ushape.errors import RecipeError
@@ -67,6 +68,23 @@ def test_auto_is_torch_whatever_lies_beside_the_model():
     model = small_model()
     model.engines.shelf.write("openvino", Conversion("k", {}))
     assert isinstance(model.runner(), TorchEngine)
+
+
+def test_a_model_says_what_it_computes_with(monkeypatch):
+    monkeypatch.setattr(ushape.model, "best_dtype", lambda device: torch.bfloat16)
+    model = small_model()
+    monkeypatch.setattr(model.engines, "seconds", lambda: (1.23456, 0.5))
+
+    def said(**changes):
+        return tuple(replace(model, **changes).computing().values())
+
+    assert list(model.computing()) == ["engine", "precision", "converting_seconds", "compiling_seconds"]
+    assert said() == said(engine="torch") == ("torch", "bfloat16", 0, 0)
+    assert said(precision="float32") == ("torch", "float32", 0, 0)
+    assert said(engine="openvino") == ("openvino", "bfloat16", 1.235, 0.5)
+    assert said(engine="openvino", precision="float32") == ("openvino", "float32", 1.235, 0.5)
+    assert said(engine="int8") == ("int8", "int8", 1.235, 0.5)
+    assert said(engine="onnxruntime") == ("onnxruntime", "float32", 1.235, 0.5)
 
 
 def test_a_wrong_engine_is_told_once_and_before_any_image():

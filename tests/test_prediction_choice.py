@@ -277,6 +277,53 @@ def test_another_version_of_the_engine_makes_another_conversion(engine, tmp_path
     assert before != after
 
 
+# What it costs.
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_a_conversion_costs_is_told_once(engine, tmp_path):
+    network, n, sizes = segmenter("the paper's, smaller")
+    images, shelf = noise(1, 1, *sizes[0]), Shelf(tmp_path / "m.engines")
+    engines = Engines(shelf)
+    assert (engines.seconds(), engines.news()) == ((0, 0), "")
+    engines(engine, network, n, torch.float32)(images)
+    converting, compiling = engines.seconds()
+    assert converting > 0
+    assert compiling > 0
+    name = {"openvino": "OpenVINO", "onnxruntime": "ONNX"}[engine]
+    assert engines.news() == (
+        f"converted to {name} in {converting:.1f} s, compiled in {compiling:.1f} s; "
+        f"kept beside the model (m.engines/{engine}.safetensors)"
+    )
+    assert engines.news() == ""
+    # Of a conversion that was kept there is nothing to tell.
+    again = Engines(shelf)
+    again(engine, network, n, torch.float32)(images)
+    assert (again.seconds()[0], again.news()) == (0, "")
+    assert again.seconds()[1] > 0
+    # One without a file, and another one after it.
+    without = Engines()
+    for change in (0, 1):
+        with torch.no_grad():
+            network.head.bias.add_(change)
+        without(engine, network, n, torch.float32)(images)
+        assert without.news().endswith("; kept in memory only")
+
+
+@WITH_OPENVINO
+def test_the_cost_is_told_when_compiling_is_part_of_it():
+    network, n, sizes = segmenter("the paper's, smaller")
+    engines = Engines()
+    run = engines("openvino", network, n, torch.float32)
+    assert engines.seconds()[1] == 0
+    assert engines.news() == ""
+    run(noise(1, 1, *sizes[0]))
+    one = engines.seconds()[1]
+    assert engines.news() != ""
+    run(noise(1, 1, *sizes[1]))
+    assert engines.seconds()[1] > one
+
+
 # Nothing is sent anywhere.
 
 

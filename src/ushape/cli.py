@@ -288,8 +288,9 @@ def predict(
         from ushape.files import predict_files
         from ushape.model import load
 
+        loaded = load(model, device=device, engine=engine.engine)
         done, problems = predict_files(
-            load(model, device=device, engine=engine.engine),
+            loaded,
             images,
             output,
             save=tuple(dict.fromkeys(filter(None, map(str.strip, save.split(","))))),
@@ -302,7 +303,7 @@ def predict(
         for problem in problems:
             out.say(f"error: {problem}")
         text = "\n".join(map(str, done))
-        out.result({"written": done, "problems": problems}, text)
+        out.result({"written": done, "problems": problems, **loaded.computing()}, text)
         if problems:
             raise typer.Exit(1)
 
@@ -327,7 +328,11 @@ def evaluate(
         warning = loaded.has_seen(dataset)
         if warning:
             out.say(f"warning: {warning}")
-        show_scores(out, loaded.evaluate(dataset, symmetries=rotations), csv, warning)
+        found = loaded.evaluate(dataset, symmetries=rotations)
+        cost = loaded.engines.news()
+        if cost:
+            out.say(cost)
+        show_scores(out, found, csv, warning)
 
 
 @app.command()

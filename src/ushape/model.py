@@ -118,6 +118,18 @@ class Model:
         """Channels of the network's output that are class probabilities."""
         return self.network.n_classes if self.task == "classification" else self.encoding.n_class_channels
 
+    def computing(self) -> dict[str, str | float]:
+        """Engine and number format of prediction, and the seconds that converting and compiling took so far."""
+        engine, precision = "torch" if self.engine == "auto" else self.engine, str(self.hardware()[1])
+        converting, compiling = self.engines.seconds() if engine in CPU_ENGINES else (0.0, 0.0)
+        own = {"int8": "int8", "onnxruntime": "float32"}
+        return {
+            "engine": engine,
+            "precision": own.get(engine, precision.removeprefix("torch.")),
+            "converting_seconds": round(converting, 3),
+            "compiling_seconds": round(compiling, 3),
+        }
+
     def runner(self) -> Runner:
         """What runs the network, on the model's device, by its engine and in its precision."""
         check_engine(self.engine, self.device)

@@ -12,9 +12,11 @@ All but torch take float32 images: float64 is refused, because they would round 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import torch
@@ -31,7 +33,30 @@ __all__ = ["CPU_ENGINES", "ConvertedEngine", "Engine", "Engines", "check_engine"
 
 Engine = Literal["auto", "torch", "openvino", "int8", "onnxruntime"]
 CPU_ENGINES = ("openvino", "int8", "onnxruntime")
-Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+CONVERTED_TO = {"openvino": "OpenVINO", "onnxruntime": "ONNX"}
+"""What a network becomes, in a sentence; to int8 it is quantised by a command of its own."""
+
+
+class Run(Protocol):
+    """A compiled network: images (B, C, *size) float32 of a legal size -> probabilities."""
+
+    compiling: float
+    """Seconds that compiling has taken so far; 0 before anything is compiled."""
+
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See above."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """That a conversion was made, and not found.
+
+    seconds  that it took
+    path     the file it is kept in; None where it is kept in memory
+    """
+
+    seconds: float
+    path: Path | None
 
 
 def check_engine(engine: str, device: str) -> None:
@@ -49,11 +74,12 @@ class ConvertedEngine:
     """A network that another engine runs, in the place of `TorchEngine`.
 
     network  what was converted: for its checks and its geometry
-    run      images (B, C, *size) float32 of a legal size -> probabilities
+    run      the compiled network
+    made     how it was converted; None where a conversion was found
     """
 
-    def __init__(self, network: Network, run: Run) -> None:
-        self.network, self.run = network, run
+    def __init__(self, network: Network, run: Run, made: Made | None = None) -> None:
+        self.network, self.run, self.made = network, run, made
 
     def __call__(self, tiles: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
         """(B, C, *read) float32 -> (B, K, *out) float32; of a classifier (B, K)."""
@@ -74,13 +100,15 @@ class ConvertedEngine:
         return answer[(slice(None), slice(None), *map(slice, size))] if answer.ndim > 2 else answer
 
 
-def kept(shelf: Shelf, engine: str, key: str, convert: Callable[[str], Conversion]) -> Conversion:
-    """The conversion with this key from the shelf, or a new one, which is put there."""
+def kept(shelf: Shelf, engine: str, key: str, convert: Callable[[str], Conversion]) -> tuple[Conversion, Made | None]:
+    """(the conversion with this key from the shelf, None), or (a new one, which is put there, how it was made)."""
     found = shelf.read(engine)
-    if found is None or found.key != key:
-        found = convert(key)
-        shelf.write(engine, found)
-    return found
+    if found is not None and found.key == key:
+        return found, None
+    begun = time.perf_counter()
+    conversion = convert(key)
+    seconds = time.perf_counter() - begun
+    return conversion, Made(seconds, shelf.write(engine, conversion))
 
 
 def quantised(shelf: Shelf, key: str) -> Conversion:
@@ -111,9 +139,9 @@ def open_engine(
         made_by, convert = f"torch {torch.__version__}", convert_to_onnx
     else:
         made_by, convert = f"openvino {version_of('openvino')}", convert_to_openvino
-    found = kept(shelf, engine, f"{key} {made_by}", lambda name: convert(network, n_class_channels, name))
+    found, made = kept(shelf, engine, f"{key} {made_by}", lambda name: convert(network, n_class_channels, name))
     run = OnnxRunner(found.parts, threads) if engine == "onnxruntime" else OpenVinoRunner(found.parts, dtype, threads)
-    return ConvertedEngine(network, run)
+    return ConvertedEngine(network, run, made)
 
 
 class Engines:
@@ -129,6 +157,7 @@ class Engines:
         self.shelf = shelf or Shelf()
         self.key_of = Keys()
         self.open: tuple[tuple[object, ...], ConvertedEngine] | None = None
+        self.told: ConvertedEngine | None = None
         self.lock = threading.RLock()
 
     def __reduce__(self) -> tuple[type[Engines], tuple[Shelf]]:
@@ -150,3 +179,24 @@ class Engines:
         with self.lock:
             self.open = None
             return self.shelf.write(engine, conversion)
+
+    def seconds(self) -> tuple[float, float]:
+        """What (converting, compiling) for the open engine has taken; 0 where that was not needed."""
+        if self.open is None:
+            return 0.0, 0.0
+        opened = self.open[1]
+        return (0.0 if opened.made is None else opened.made.seconds), opened.run.compiling
+
+    def news(self) -> str:
+        """What a conversion has cost, in a sentence, once it is compiled; empty where it was told, or none was made."""
+        with self.lock:
+            if self.open is None or self.open[1] is self.told:
+                return ""
+            (engine, *_), opened = self.open
+            converting, compiling = self.seconds()
+            if opened.made is None or not compiling:
+                return ""
+            self.told, path = opened, opened.made.path
+        place = "in memory only" if path is None else f"beside the model ({path.parent.name}/{path.name})"
+        told = f"converted to {CONVERTED_TO[str(engine)]} in {converting:.1f} s, compiled in {compiling:.1f} s"
+        return f"{told}; kept {place}"

@@ -6,6 +6,7 @@ References: PyTorch, `torch.onnx.export`; ONNX Runtime, Python API.
 from __future__ import annotations
 
 import tempfile
+import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -62,7 +63,9 @@ class OnnxRunner:
         options: Any = runtime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+        begun = time.perf_counter()
         self.session = runtime.InferenceSession(parts["onnx"], options, providers=["CPUExecutionProvider"])
+        self.compiling = time.perf_counter() - begun
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """See above."""

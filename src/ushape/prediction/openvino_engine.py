@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
+import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -67,6 +68,7 @@ class OpenVinoRunner:
 
     def __init__(self, parts: Mapping[str, bytes], dtype: torch.dtype, threads: int) -> None:
         openvino = need("openvino", PURPOSE, EXTRA)
+        self.compiling = 0.0
         self.core = openvino.Core()
         self.graph = openvino_graph(parts)
         self.options = {
@@ -83,11 +85,12 @@ class OpenVinoRunner:
         if shape not in self.requests and len(self.requests) >= MOST_SIZES:
             shape = ()
         if shape not in self.requests:
-            graph = self.graph
+            begun, graph = time.perf_counter(), self.graph
             if shape:
                 graph = graph.clone()
                 graph.reshape(list(shape))
             self.requests[shape] = self.core.compile_model(graph, "CPU", self.options).create_infer_request()
+            self.compiling += time.perf_counter() - begun
         return self.requests[shape]
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
