@@ -8,10 +8,13 @@ import torch
 
 import ushape.model
 from conftest import disc_dataset
+from test_files import write_png
 from test_model import noise, small_model
-from ushape.errors import RecipeError
+from ushape.errors import DataError, RecipeError
+from ushape.files import predict_files
 from ushape.model import Model, Preparation, load
 from ushape.network.classifier import Classifier
+from ushape.prediction import choice
 from ushape.prediction.choice import ConvertedEngine
 from ushape.prediction.conversions import Conversion
 from ushape.prediction.engines import TorchEngine
@@ -95,6 +98,50 @@ def test_a_wrong_engine_is_told_once_and_before_any_image():
         small_model("instances", engine="int8").evaluate(data)
     with pytest.raises(RecipeError, match=r"^expected the device cpu for the engine int8, found 'cuda'"):
         small_model("instances", engine="int8", device="cuda").predict(noise(9, 9))
+
+
+@pytest.fixture
+def converted(monkeypatch):
+    """An entry for each conversion that begins."""
+    begun = []
+    real = choice.convert_to_openvino
+    monkeypatch.setattr(choice, "convert_to_openvino", lambda *given: begun.append(1) or real(*given))
+    return begun
+
+
+@WITH_OPENVINO
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"save": ("nothing",)}, "^expected --save to name"),
+        ({"format": "bmp"}, "^expected --format"),
+        ({"symmetries": 3}, "^expected 1, 2, 4, 7 or 8 rotations, found 3"),
+        ({"overwrite": True, "resume": True}, "^expected --overwrite or --resume, found both"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_is_converted(tmp_path, converted, options, complaint):
+    model = small_model("instances", engine="openvino")
+    with pytest.raises(RecipeError, match=complaint):
+        predict_files(model, [write_png(tmp_path / "grey.png")], tmp_path / "out", **options)
+    assert converted == []
+
+
+@WITH_OPENVINO
+def test_images_that_cannot_be_used_are_refused_before_anything_is_converted(tmp_path, converted):
+    model, out = small_model("instances", engine="openvino"), tmp_path / "out"
+    grey, colour = write_png(tmp_path / "grey.png"), write_png(tmp_path / "colour.png", noise(20, 24, 3))
+    write_png(out / "grey.tif")
+    written, problems = predict_files(model, [tmp_path / "none.png", colour, grey], out)
+    assert (written, converted) == ([], [])
+    complaints = ["found nothing; check the path", "found 3 channels that differ", "found one from before"]
+    assert all(complaint in problem for complaint, problem in zip(complaints, problems, strict=True))
+    with pytest.raises(DataError, match="found instances; evaluate on data of the same kind"):
+        small_model("semantic", engine="openvino").evaluate(disc_dataset(2))
+    with pytest.raises(DataError, match="found 3 channels that differ"):
+        small_classifier(engine="openvino").classify([noise(3, 9, 9)])
+    assert converted == []
+    written, problems = predict_files(model, [colour, grey], tmp_path / "other")
+    assert ([path.name for path in written], len(problems), converted) == (["grey.tif"], 1, [1])
 
 
 def test_engines_of_the_cpu_stay_there(monkeypatch):

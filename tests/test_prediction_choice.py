@@ -17,7 +17,7 @@ from ushape.network.classifier import Classifier
 from ushape.network.unet import UNet
 from ushape.prediction import choice
 from ushape.prediction.agreement import agreement
-from ushape.prediction.choice import Engines, check_engine, open_engine
+from ushape.prediction.choice import Engines, check_engine, key_by, open_engine
 from ushape.prediction.conversions import Conversion, Shelf, key_of
 from ushape.prediction.engines import LabelEngine, TorchEngine
 from ushape.prediction.openvino_engine import MOST_SIZES, OpenVinoRunner, convert_to_openvino
@@ -100,6 +100,24 @@ def test_a_missing_package_is_one_sentence(engine, package, extra, monkeypatch):
     network, n, _ = segmenter("volumes")
     with pytest.raises(RecipeError, match=sentence):
         opened(engine, network, n)
+
+
+@WITH_ONNX
+def test_the_package_that_converts_is_wanted_only_where_something_is_converted(monkeypatch):
+    network, n, _ = segmenter("volumes")
+    engines = Engines()
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(RecipeError, match=r"^expected the package onnx for --engine onnxruntime, found none"):
+        engines.check("onnxruntime", network, n, torch.float32)
+    key = key_of(network.settings, network.state_dict(), n)
+    engines.shelf.write("onnxruntime", Conversion(key_by("onnxruntime", key), {}))
+    engines.check("onnxruntime", network, n, torch.float32)
+    engines.shelf.write("onnxruntime", Conversion(key_by("onnxruntime", "another"), {}))
+    with pytest.raises(RecipeError, match=r"^expected the package onnx for --engine onnxruntime, found none"):
+        engines.check("onnxruntime", network, n, torch.float32)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(RecipeError, match=r"^expected the package onnxruntime for --engine onnxruntime, found none"):
+        engines.check("onnxruntime", network, n, torch.float32)
 
 
 def test_int8_wants_a_network_that_was_quantised(tmp_path):

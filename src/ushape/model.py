@@ -105,8 +105,10 @@ class Model:
                 f"expected 1 rotation for a classifier, found {symmetries}; a turned image may be of another class"
             )
         check_rotations(symmetries)
-        # A package or a conversion that is missing is told once, before any image.
-        self.runner()
+        if self.engine in CPU_ENGINES:
+            # A package or an int8 copy that is missing is told once, before any image. To convert takes seconds: that
+            # waits for the first image that can be used.
+            self.engines.check(self.engine, self.network, self.n_class_channels, self.hardware()[1])
 
     def hardware(self) -> tuple[torch.device, torch.dtype]:
         """Where the network runs, and in which precision."""
@@ -144,8 +146,8 @@ class Model:
         once  look at each in one way only, faster and a little worse, where the preparation has several
         """
         assert isinstance(self.network, Classifier), "a segmenter classifies pixels"
-        engine = LabelEngine(self.runner(), self.network.n_classes)
         views = [self.preparation.views(self.preparation(image))[: 1 if once else None] for image in images]
+        engine = LabelEngine(self.runner(), self.network.n_classes)
         found = [engine(way) for way in zip(*views, strict=True)] or [engine([])]
         return np.asarray(np.mean(found, axis=0), np.float32)
 

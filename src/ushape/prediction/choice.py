@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from ushape.errors import RecipeError
 from ushape.network.classifier import Classifier
 from ushape.prediction.conversions import Conversion, Keys, Network, Shelf
-from ushape.prediction.onnx_engine import OnnxRunner, convert_to_onnx
-from ushape.prediction.openvino_engine import OpenVinoRunner, convert_to_openvino
+from ushape.prediction.onnx_engine import OnnxRunner, convert_to_onnx, need_onnx, need_onnxruntime
+from ushape.prediction.openvino_engine import OpenVinoRunner, convert_to_openvino, need_openvino
 from ushape.prediction.packages import version_of
 
 __all__ = ["CPU_ENGINES", "ConvertedEngine", "Engine", "Engines", "check_engine", "open_engine"]
@@ -124,6 +124,22 @@ def quantised(shelf: Shelf, key: str) -> Conversion:
     )
 
 
+def key_by(engine: str, key: str) -> str:
+    """The key of a conversion: that of the weights, and the version of what converts where that matters."""
+    made_by = {"openvino": f" openvino {version_of('openvino')}", "onnxruntime": f" torch {torch.__version__}"}
+    return key + made_by.get(engine, "")
+
+
+def need_packages(engine: str, *, converting: bool) -> None:
+    """RecipeError where a package is missing that runs the engine or, with `converting`, brings a network to it."""
+    if engine != "onnxruntime":
+        need_openvino()
+        return
+    need_onnxruntime()
+    if converting:
+        need_onnx()
+
+
 def open_engine(
     engine: str, network: Network, n_class_channels: int, key: str, shelf: Shelf, dtype: torch.dtype
 ) -> ConvertedEngine:
@@ -135,11 +151,8 @@ def open_engine(
     threads = torch.get_num_threads()
     if engine == "int8":
         return ConvertedEngine(network, OpenVinoRunner(quantised(shelf, key).parts, dtype, threads))
-    if engine == "onnxruntime":
-        made_by, convert = f"torch {torch.__version__}", convert_to_onnx
-    else:
-        made_by, convert = f"openvino {version_of('openvino')}", convert_to_openvino
-    found, made = kept(shelf, engine, f"{key} {made_by}", lambda name: convert(network, n_class_channels, name))
+    convert = convert_to_onnx if engine == "onnxruntime" else convert_to_openvino
+    found, made = kept(shelf, engine, key_by(engine, key), lambda name: convert(network, n_class_channels, name))
     run = OnnxRunner(found.parts, threads) if engine == "onnxruntime" else OpenVinoRunner(found.parts, dtype, threads)
     return ConvertedEngine(network, run, made)
 
@@ -173,6 +186,17 @@ class Engines:
                 # One at a time: compiled for other weights, it is of no use any more.
                 self.open = wanted, open_engine(engine, network, n_class_channels, key, self.shelf, dtype)
             return self.open[1]
+
+    def check(self, engine: str, network: Network, n_class_channels: int, dtype: torch.dtype) -> None:
+        """RecipeError where the engine cannot be opened, as far as that is known before anything is converted."""
+        if engine == "int8":
+            # Nothing is converted for it: what is needed lies there, or the engine is refused.
+            self(engine, network, n_class_channels, dtype)
+            return
+        with self.lock:
+            found = self.shelf.facts(engine)
+            key = key_by(engine, self.key_of(network, n_class_channels))
+        need_packages(engine, converting=found is None or found[0] != key)
 
     def keep(self, engine: str, conversion: Conversion) -> Path | None:
         """Put a conversion on the shelf and close what is open, which may be an older one; the file, or None."""
