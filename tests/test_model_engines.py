@@ -34,6 +34,15 @@ def small_classifier(**changes):
     return replace(model, **changes)
 
 
+@pytest.fixture
+def converted(monkeypatch):
+    """An entry for each conversion that begins."""
+    begun = []
+    real = choice.convert_to_openvino
+    monkeypatch.setattr(choice, "convert_to_openvino", lambda *given: begun.append(1) or real(*given))
+    return begun
+
+
 @WITH_OPENVINO
 @pytest.mark.parametrize("task", ["semantic", "instances"])
 def test_a_model_by_another_engine_says_the_same(task):
@@ -67,6 +76,39 @@ def test_the_conversion_lies_beside_the_file_and_is_opened_once(tmp_path):
     assert isinstance(torch_engine, TorchEngine)
 
 
+@WITH_OPENVINO
+def test_a_model_that_was_changed_leaves_the_files_conversions_alone(tmp_path, converted):
+    path = small_model(precision="float32").save(tmp_path / "m.safetensors")
+    model, folder = load(path, device="cpu", engine="openvino"), tmp_path / "m.safetensors.engines"
+    model.runner()
+    kept, bias = folder / "openvino.safetensors", model.network.head.bias
+    of_the_file, first = kept.read_bytes(), bias.detach().clone()
+    with torch.no_grad():
+        bias.add_(torch.tensor([2.0, 0.0]))
+    model.predict(noise(40, 40))
+    assert model.engines.news().endswith("; kept in memory only")
+    key = model.engines.key_of(model.network, 2)
+    assert model.engines.keep("int8", Conversion(key, {})) is None
+    assert ([each.name for each in folder.iterdir()], len(converted)) == (["openvino.safetensors"], 2)
+    assert kept.read_bytes() == of_the_file
+    # It has not forgotten its own, and what is the file's is found again.
+    for values in (bias.detach().clone(), first):
+        with torch.no_grad():
+            bias.copy_(values)
+        model.runner()
+    assert len(converted) == 2
+    # Saved, the new weights are the file's.
+    with torch.no_grad():
+        bias.add_(torch.tensor([2.0, 0.0]))
+    model.save(path)
+    load(path, device="cpu", engine="openvino").runner()
+    assert (len(converted), kept.read_bytes() != of_the_file) == (3, True)
+    assert model.engines.keep("int8", Conversion(key, {})) == folder / "int8.safetensors"
+    # Without the file the folder is nobody's.
+    path.unlink()
+    assert model.engines.keep("int8", Conversion(key, {})) is None
+
+
 def test_auto_is_torch_whatever_lies_beside_the_model():
     model = small_model()
     model.engines.shelf.write("openvino", Conversion("k", {}))
@@ -98,15 +140,6 @@ def test_a_wrong_engine_is_told_once_and_before_any_image():
         small_model("instances", engine="int8").evaluate(data)
     with pytest.raises(RecipeError, match=r"^expected the device cpu for the engine int8, found 'cuda'"):
         small_model("instances", engine="int8", device="cuda").predict(noise(9, 9))
-
-
-@pytest.fixture
-def converted(monkeypatch):
-    """An entry for each conversion that begins."""
-    begun = []
-    real = choice.convert_to_openvino
-    monkeypatch.setattr(choice, "convert_to_openvino", lambda *given: begun.append(1) or real(*given))
-    return begun
 
 
 @WITH_OPENVINO

@@ -23,12 +23,11 @@ from scipy import ndimage
 from ushape.data.dataset import Colour, Dataset, Sample, Task
 from ushape.data.images import is_grey
 from ushape.errors import DataError, RecipeError, UshapeError
-from ushape.model_file import model_path, read_settings, read_tensors, whole_file, write_model
+from ushape.model_file import model_path, read_settings, read_tensors, shelf_of, whole_file, write_model
 from ushape.network.classifier import Classifier
 from ushape.network.hardware import best_dtype, choose_device
 from ushape.network.unet import UNet
 from ushape.prediction.choice import CPU_ENGINES, Engine, Engines, check_engine
-from ushape.prediction.conversions import Shelf
 from ushape.prediction.engines import LabelEngine, TorchEngine
 from ushape.prediction.features import features
 from ushape.prediction.rotations import check_rotations, predict_averaged
@@ -341,4 +340,4 @@ def load(path: Path | str, *, device: str = "auto", engine: Engine = "auto") -> 
             # Models of the first release have none.
             colours=tuple((r, g, b) for r, g, b in settings.get("colours", ())),
         )
-    return replace(model, device=device, engine=engine, engines=Engines(Shelf.beside(path)))
+    return replace(model, device=device, engine=engine, engines=Engines(shelf_of(path)))

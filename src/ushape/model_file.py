@@ -11,6 +11,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from ushape.errors import ModelFileError, UshapeError
 from ushape.prediction.choice import CPU_ENGINES
-from ushape.prediction.conversions import Shelf, key_of
+from ushape.prediction.conversions import Shelf, key_of, weights_key
 from ushape.targets.maps import Encoding
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "model_path",
     "read_settings",
     "read_tensors",
+    "shelf_of",
     "whole_file",
     "write_model",
 ]
@@ -109,17 +111,31 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
-def describe_conversions(path: Path, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def key_of_file(path: Path) -> str:
+    """The key of the network in a model file as it is now; empty where there is no such file any more."""
+    try:
+        settings = read_settings(path)
+        with whole_file(path):
+            classifier, encoding = settings["task"] == "classification", Encoding.from_dict(settings["encoding"])
+            n = settings["network"]["n_classes"] if classifier else encoding.n_class_channels
+            return key_of(settings["network"], read_tensors(path), n)
+    except (ModelFileError, SafetensorError, OSError):
+        return ""
+
+
+def shelf_of(path: Path) -> Shelf:
+    """Where conversions of the network in a model file are kept: of no other one, whatever becomes of a loaded model."""
+    return Shelf.beside(path, partial(key_of_file, path))
+
+
+def describe_conversions(path: Path) -> dict[str, dict[str, Any]]:
     """What is known of the conversions beside a model file, by engine; those of other weights are left out."""
-    shelf = Shelf.beside(path)
+    shelf = shelf_of(path)
     found = {engine: facts for engine in CPU_ENGINES if (facts := shelf.facts(engine)) is not None}
     if not found:
         return {}
-    classifier = settings["task"] == "classification"
-    encoding = Encoding.from_dict(settings["encoding"])
-    n = settings["network"]["n_classes"] if classifier else encoding.n_class_channels
-    key = key_of(settings["network"], read_tensors(path), n)
-    return {engine: facts for engine, (made_of, facts) in found.items() if made_of.split()[0] == key}
+    key = key_of_file(path)
+    return {engine: facts for engine, (made_of, facts) in found.items() if weights_key(made_of) == key}
 
 
 def conversion_line(engine: str, facts: dict[str, Any]) -> str:
@@ -149,7 +165,7 @@ def describe_model(path: Path | str) -> tuple[dict[str, Any], str]:
         scores = facts.get("validation scores, used for choosing", {})
         shown = [name for name in ("AP@0.5", "SEG", "mean Dice") if name in scores]
         lines |= {f"validation {name}": f"{scores[name]:.4f}" for name in shown}
-        engines = describe_conversions(path, settings)
+        engines = describe_conversions(path)
         lines |= {f"engine {engine}": conversion_line(engine, about) for engine, about in engines.items()}
     width = max(map(len, lines))
     return settings | {"engines": engines}, "\n".join(f"{name:<{width}}  {value}" for name, value in lines.items())

@@ -102,8 +102,8 @@ class ConvertedEngine:
 
 def kept(shelf: Shelf, engine: str, key: str, convert: Callable[[str], Conversion]) -> tuple[Conversion, Made | None]:
     """(the conversion with this key from the shelf, None), or (a new one, which is put there, how it was made)."""
-    found = shelf.read(engine)
-    if found is not None and found.key == key:
+    found = shelf.read(engine, key)
+    if found is not None:
         return found, None
     begun = time.perf_counter()
     conversion = convert(key)
@@ -113,11 +113,11 @@ def kept(shelf: Shelf, engine: str, key: str, convert: Callable[[str], Conversio
 
 def quantised(shelf: Shelf, key: str) -> Conversion:
     """The conversion to int8; RecipeError where it has not been made for these weights."""
-    found = shelf.read("int8")
-    if found is not None and found.key == key:
+    found = shelf.read("int8", key)
+    if found is not None:
         return found
-    reason = "none" if found is None and not shelf.has("int8") else "a damaged one"
-    reason = "one of other weights" if found is not None else reason
+    reason = "a damaged one" if shelf.has("int8") else "none"
+    reason = "one of other weights" if shelf.read("int8") is not None else reason
     raise RecipeError(
         f"expected a network quantised to int8 beside the model, found {reason}; make it with: "
         "ushape quantise MODEL DATA"
@@ -194,9 +194,9 @@ class Engines:
             self(engine, network, n_class_channels, dtype)
             return
         with self.lock:
-            found = self.shelf.facts(engine)
             key = key_by(engine, self.key_of(network, n_class_channels))
-        need_packages(engine, converting=found is None or found[0] != key)
+            converting = self.shelf.facts(engine, key) is None
+        need_packages(engine, converting=converting)
 
     def keep(self, engine: str, conversion: Conversion) -> Path | None:
         """Put a conversion on the shelf and close what is open, which may be an older one; the file, or None."""
