@@ -13,10 +13,11 @@ from test_model import noise, small_model
 from ushape.errors import DataError, RecipeError
 from ushape.files import predict_files
 from ushape.model import Model, Preparation, load
+from ushape.model_file import describe_model
 from ushape.network.classifier import Classifier
 from ushape.prediction import choice
 from ushape.prediction.choice import ConvertedEngine
-from ushape.prediction.conversions import Conversion
+from ushape.prediction.conversions import Conversion, Shelf
 from ushape.prediction.engines import TorchEngine
 from ushape.prediction.packages import is_there
 from ushape.targets.instances import Decision
@@ -107,6 +108,43 @@ def test_a_model_that_was_changed_leaves_the_files_conversions_alone(tmp_path, c
     # Without the file the folder is nobody's.
     path.unlink()
     assert model.engines.keep("int8", Conversion(key, {})) is None
+
+
+def test_a_model_file_tells_of_its_own_conversions_and_calls_others_stale(tmp_path):
+    model, path = small_model(), tmp_path / "m.safetensors"
+    model.save(path)
+    key, shelf = model.engines.key_of(model.network, 2), Shelf.beside(path)
+
+    def told():
+        settings, text = describe_model(path)
+        lines = [line for line in text.splitlines() if line.startswith("engine")]
+        return settings["engines"], settings["stale_engines"], [" ".join(line.split()) for line in lines]
+
+    assert told() == ({}, [], [])
+    facts = {"score": "mean Dice", "float": 0.91, "int8": 0.9, "data": "cells"}
+    # What they say of themselves is as good as the model's own; the weights are not.
+    shelf.write("int8", Conversion("0" * 64, {}, facts))
+    shelf.write("openvino", Conversion(f"{'0' * 64} openvino 1", {}, {"openvino": "1"}))
+    shelf.write("onnxruntime", Conversion(f"{key} torch 1", {}, {"torch": "1"}))
+    stale = "stale: of other weights than the model's, and not used;"
+    assert told() == (
+        {"onnxruntime": {"torch": "1"}},
+        ["openvino", "int8"],
+        [
+            "engine onnxruntime converted",
+            f"engine openvino {stale} made anew when it is asked for",
+            f"engine int8 {stale} make it anew with `ushape quantise`",
+        ],
+    )
+    shelf.write("int8", Conversion(key, {}, facts))
+    line = "engine int8 quantised; mean Dice 0.9100 in float, 0.9000 in int8 on cells"
+    assert (told()[0]["int8"], told()[1], told()[2][0]) == (facts, ["openvino"], line)
+    # A copy that does not know its score is a copy all the same.
+    for missing in facts:
+        shelf.write("int8", Conversion(key, {}, {name: value for name, value in facts.items() if name != missing}))
+        assert told()[2][0] == "engine int8 quantised; what it scored is not known"
+    shelf.write("int8", Conversion(key, {}, facts | {"float": "high"}))
+    assert told()[2][0] == "engine int8 quantised; what it scored is not known"
 
 
 def test_auto_is_torch_whatever_lies_beside_the_model():

@@ -232,7 +232,9 @@ def test_a_network_that_scores_as_well_is_kept(tmp_path, quantiser):
     with torch.no_grad():
         model.network.head.bias.add_(1)
     model.save(path)
-    assert describe_model(path)[0]["engines"] == {}
+    settings, text = describe_model(path)
+    assert (settings["engines"], settings["stale_engines"]) == ({}, ["int8"])
+    assert "in int8" not in text
     with pytest.raises(RecipeError, match=r"found one of other weights; make it with: ushape quantise MODEL DATA"):
         load(path, device="cpu", engine="int8").evaluate(data)
 

@@ -37,6 +37,8 @@ __all__ = [
 
 FORMAT_VERSION = 1
 METADATA_KEY = "ushape"
+INT8_FACTS = {"score": str, "float": float, "int8": float, "data": str}
+"""What an int8 copy tells of itself, beside versions."""
 PARTS = ("network", "preparation", "task", "classes", "encoding", "decision", "precision", "tile_size", "facts")
 """What the JSON holds beside the number of its format."""
 
@@ -124,25 +126,35 @@ def key_of_file(path: Path) -> str:
 
 
 def shelf_of(path: Path) -> Shelf:
-    """Where conversions of the network in a model file are kept: of no other one, whatever becomes of a loaded model."""
+    """Where conversions of the network in a model file are kept, and of no other: a loaded model may change."""
     return Shelf.beside(path, partial(key_of_file, path))
 
 
-def describe_conversions(path: Path) -> dict[str, dict[str, Any]]:
-    """What is known of the conversions beside a model file, by engine; those of other weights are left out."""
+def describe_conversions(path: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """({engine: what is known of its conversion beside the file}, engines whose conversion is of other weights)."""
     shelf = shelf_of(path)
     found = {engine: facts for engine in CPU_ENGINES if (facts := shelf.facts(engine)) is not None}
     if not found:
-        return {}
+        return {}, []
     key = key_of_file(path)
-    return {engine: facts for engine, (made_of, facts) in found.items() if weights_key(made_of) == key}
+    fitting = {engine: facts for engine, (made_of, facts) in found.items() if weights_key(made_of) == key}
+    return fitting, [engine for engine in found if engine not in fitting]
 
 
 def conversion_line(engine: str, facts: dict[str, Any]) -> str:
     """One line for a person."""
     if engine != "int8":
         return "converted"
+    known = all(isinstance(facts.get(name), kind) for name, kind in INT8_FACTS.items())
+    if not known:
+        return "quantised; what it scored is not known"
     return f"quantised; {facts['score']} {facts['float']:.4f} in float, {facts['int8']:.4f} in int8 on {facts['data']}"
+
+
+def stale_line(engine: str) -> str:
+    """One line for a person about a conversion of other weights."""
+    again = "make it anew with `ushape quantise`" if engine == "int8" else "made anew when it is asked for"
+    return f"stale: of other weights than the model's, and not used; {again}"
 
 
 def describe_model(path: Path | str) -> tuple[dict[str, Any], str]:
@@ -165,7 +177,9 @@ def describe_model(path: Path | str) -> tuple[dict[str, Any], str]:
         scores = facts.get("validation scores, used for choosing", {})
         shown = [name for name in ("AP@0.5", "SEG", "mean Dice") if name in scores]
         lines |= {f"validation {name}": f"{scores[name]:.4f}" for name in shown}
-        engines = describe_conversions(path)
+        engines, stale = describe_conversions(path)
         lines |= {f"engine {engine}": conversion_line(engine, about) for engine, about in engines.items()}
+        lines |= {f"engine {engine}": stale_line(engine) for engine in stale}
     width = max(map(len, lines))
-    return settings | {"engines": engines}, "\n".join(f"{name:<{width}}  {value}" for name, value in lines.items())
+    text = "\n".join(f"{name:<{width}}  {value}" for name, value in lines.items())
+    return settings | {"engines": engines, "stale_engines": stale}, text
