@@ -1,5 +1,8 @@
 """Kinds, names and layouts of image files, told before their pixels are read."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import imagecodecs
@@ -99,6 +102,26 @@ def test_pictures_of_any_size_are_opened(tmp_path, monkeypatch):
     Image.fromarray(GREY).save(tmp_path / "a.png")
     assert read_image(tmp_path / "a.png").shape == (1, 20, 30)
     assert Image.MAX_IMAGE_PIXELS == 100
+
+
+def test_threads_that_open_pictures_leave_pillows_guard_as_it_was(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    Image.fromarray(GREY).save(tmp_path / "a.png")
+    real, met = Image.open, threading.Barrier(2)
+
+    def opened(source):
+        # Whoever comes first waits for the other one, which must not come in meanwhile.
+        with suppress(threading.BrokenBarrierError):
+            met.wait(timeout=0.5)
+            together.append(1)
+        return real(source)
+
+    together = []
+    monkeypatch.setattr(Image, "open", opened)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(read_layout, [tmp_path / "a.png"] * 2))
+    assert [layout.size for layout in found] == [(20, 30)] * 2
+    assert (together, Image.MAX_IMAGE_PIXELS) == ([], 100)
 
 
 COLOUR = np.dstack([GREY, GREY[::-1], GREY[:, ::-1]])

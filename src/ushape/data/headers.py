@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -90,6 +91,10 @@ MODE_BYTES = {"I": 4, "F": 4}
 # EXIF orientations that swap height and width.
 TURNED_ORIENTATIONS = (5, 6, 7, 8)
 EXIF_ORIENTATION = 0x0112
+
+# Pillow's guard is one number for all threads. Two that took it away at once would put back what the other had left:
+# none. Only headers are read meanwhile.
+GUARD = threading.Lock()
 
 Shape = tuple[int, ...]
 
@@ -287,11 +292,12 @@ def _tiff_layout(tiff: tifffile.TiffFile, path: Path, axes: str | None) -> Layou
 @contextmanager
 def open_picture(source: Path | BinaryIO) -> Iterator[Image.Image]:
     """A picture that Pillow reads, of any size: its guard against huge ones would refuse a slide scanner's."""
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        picture = Image.open(source)
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
+    with GUARD:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            picture = Image.open(source)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
     with picture:
         yield picture
 
