@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bench.provenance import REPOSITORY
 from speed.program import parser, tell
-from speed.tables import insert_results, read_results
+from speed.tables import Result, insert_results, read_results
 
 SCRIPTS = (
     ("speed_step.py",),
@@ -46,6 +46,19 @@ def run_all(form: str, folder: Path) -> list[str]:
     return failed
 
 
+def known_results(folder: Path) -> list[Result]:
+    """The results in a folder that have a place in the page, in its order; of other files a line says so."""
+    found, strange = read_results(folder)
+    for path in strange:
+        tell(f"{path}: expected a result of these scripts, found another JSON; skipped")
+    for result in found:
+        if result.name not in ORDER:
+            tell(
+                f"{folder / result.name}.json: expected one of {', '.join(ORDER)}; it has no place in the page; skipped"
+            )
+    return sorted((each for each in found if each.name in ORDER), key=lambda each: ORDER.index(each.name))
+
+
 def main() -> None:
     """Measure everything, or put the tables into the page."""
     options = parser(__doc__)
@@ -54,8 +67,7 @@ def main() -> None:
     asked = options.parse_args()
     if not asked.tables:
         sys.exit(bool(run_all(asked.form, asked.output)))
-    results = sorted(read_results(asked.output), key=lambda each: ORDER.index(each.name))
-    shown = insert_results(asked.page, results)
+    shown = insert_results(asked.page, known_results(asked.output))
     print(f"{asked.page}: {', '.join(shown) or 'nothing: no quick or full results in ' + str(asked.output)}")
 
 

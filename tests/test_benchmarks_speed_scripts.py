@@ -25,6 +25,7 @@ from speed.machine import OLD_PROCESSOR
 from speed.peers import PEERS, TextbookUNet
 from speed.predicting import Task, in_own_process, mosaic, whole_window, window_of
 from speed.program import Sitting
+from speed.tables import Result, Table, write_result
 from ushape.errors import RecipeError
 from ushape.geometry import tiles
 from ushape.model import Model, Preparation, load
@@ -284,6 +285,31 @@ def test_tables_go_into_a_page(tmp_path, monkeypatch, capsys):
     speed_all.main()
     assert "nothing: no quick or full results" in capsys.readouterr().out
     assert not page.exists()
+
+
+def result_of(name, form="quick"):
+    table = Table("Steps", ["s"], [Outcome("ushape", [1.0])])
+    machine = {"processor": "P", "flags": [], "cores": 2, "memory": 0.0, "torch": "2", "threads": 2, "environment": {}}
+    return Result(name, name.title(), "About.", form, machine, {}, [table])
+
+
+@pytest.mark.parametrize("foreign", ['{"tables": []}', '{"name": "step"}', "[1]", "7", "{", '{"tables": [1]}'])
+def test_another_json_in_the_folder_is_told_and_the_results_are_shown(tmp_path, monkeypatch, capsys, foreign):
+    page = tmp_path / "page.md"
+    page.write_text("# Page\n")
+    for name in ("sampling", "mine", "step"):
+        write_result(tmp_path, result_of(name))
+    (tmp_path / "foreign.json").write_text(foreign)
+    monkeypatch.setattr(sys, "argv", ["x", "--tables", "--output", str(tmp_path), "--page", str(page)])
+    speed_all.main()
+    out, words = capsys.readouterr()
+    assert out == f"{page}: step, sampling\n"
+    told = [line.split(" ", 1)[1] for line in words.splitlines()]
+    assert told == [
+        f"{tmp_path}/foreign.json: expected a result of these scripts, found another JSON; skipped",
+        f"{tmp_path}/mine.json: expected one of {', '.join(speed_all.ORDER)}; it has no place in the page; skipped",
+    ]
+    assert page.read_text().index("## Step") < page.read_text().index("## Sampling")
 
 
 # The peers' environment.

@@ -82,7 +82,7 @@ def result(name="step", form="quick", **changes):
 def test_a_result_is_kept_and_read_again(tmp_path):
     path = write_result(tmp_path / "new", result())
     assert path.name == "step.json"
-    assert read_results(tmp_path / "new") == [result(tables=[Table("Steps", ["s"], [OURS])])]
+    assert read_results(tmp_path / "new") == ([result(tables=[Table("Steps", ["s"], [OURS])])], [])
     assert [each.name for each in path.parent.iterdir()] == ["step.json"]
 
 

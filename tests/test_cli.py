@@ -17,10 +17,11 @@ from conftest import disc_image
 from test_model import rewritten, small_model
 from ushape import run as runs
 from ushape.cli import app
+from ushape.data.catalog import open_dataset
 from ushape.errors import DataError
-from ushape.model import Model
 from ushape.prediction.packages import is_there
 from ushape.prediction.quantising import Quantised
+from ushape.training import int8
 
 TINY = ["--set", "network.channels=4", "--set", "network.depth=3", "--set", "patch=[32, 32]", "--device", "cpu"]
 
@@ -214,6 +215,32 @@ def test_another_engine_predicts_and_scores_the_same(folder, tmp_path):
     assert json.loads(out)["scores"]["n_images"] == 5
 
 
+@pytest.mark.skipif(not is_there("openvino"), reason="openvino is not installed")
+def test_a_conversion_says_once_what_it_cost(folder, tmp_path):
+    path = small_model("instances", precision="float32").save(tmp_path / "model.safetensors")
+    end = (
+        r" in \d+\.\d s, compiled in \d+\.\d s; "
+        r"kept beside the model \(model\.safetensors\.engines/openvino\.safetensors\)"
+    )
+
+    def predicted(name, *options):
+        arguments = ("predict", path, folder / "images", "-o", tmp_path / name, "--device", "cpu", "--json")
+        status, out, words = ushape(*arguments, *options)
+        assert status == 0, words
+        values = json.loads(out)
+        facts = values["engine"], values["precision"], values["converting_seconds"] > 0, values["compiling_seconds"] > 0
+        return facts, [line for line in words.splitlines() if "convert" in line]
+
+    facts, (line,) = predicted("one", "--engine", "openvino")
+    assert re.fullmatch("converted to OpenVINO" + end, line)
+    assert facts == ("openvino", "float32", True, True)
+    assert predicted("two", "--engine", "openvino") == (("openvino", "float32", False, True), [])
+    assert predicted("three") == (("torch", "float32", False, False), [])
+    (tmp_path / "model.safetensors.engines" / "openvino.safetensors").unlink()
+    words = ushape("evaluate", path, folder, "--engine", "openvino")[2]
+    assert len(re.findall(f"^converted to OpenVINO{end}$", words, re.MULTILINE)) == 1
+
+
 def test_an_engine_that_is_not_there_is_one_line(model_file, folder, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     for command in (("predict", model_file, folder / "images", "-o", tmp_path / "o"), ("evaluate", model_file, folder)):
@@ -227,23 +254,38 @@ def test_an_engine_that_is_not_there_is_one_line(model_file, folder, tmp_path, m
 def test_quantise_says_both_scores_and_its_verdict(model_file, folder, monkeypatch, after, status):
     asked = []
 
-    def quantise(self, dataset, bound):
-        asked.append((dataset.name, bound))
-        return Quantised("AP@0.5:0.95", 0.9, after, bound, 7, path=Path("there") if status == 0 else None)
+    def quantise(model, dataset, validation, bound):
+        asked.append((dataset.name, validation and len(validation), bound))
+        path = Path("there") if status == 0 else None
+        return Quantised("AP@0.5:0.95", 0.9, after, bound, 7, 3, 2, path=path, note="one image: cut")
 
-    monkeypatch.setattr(Model, "quantise", quantise)
+    monkeypatch.setattr(int8, "quantise", quantise)
     found, out, _ = ushape("quantise", model_file, folder, "--bound", 0.004, "--json")
     values = json.loads(out)
-    assert (found, asked) == (status, [("cells", 0.004)])
+    assert (found, asked) == (status, [("cells", None, 0.004)])
+    assert (values["tiles"], values["calibrated"], values["judged"]) == (7, 3, 2)
     assert (values["before"], values["after"], values["accepted"]) == (0.9, after, status == 0)
     assert values["path"] == ("there" if status == 0 else None)
-    found, out, _ = ushape("quantise", model_file, folder, "--bound", 0.004)
-    assert found == status
-    assert out.startswith(f"AP@0.5:0.95 0.9000 in float, {after:.4f} in int8: falls by ")
+    found, out, words = ushape("quantise", model_file, folder, "--bound", 0.004, "--val", folder)
+    assert (found, asked[-1]) == (status, ("cells", 5, 0.004))
+    told = f"AP@0.5:0.95 0.9000 in float, {after:.4f} in int8: falls by "
+    assert out.startswith(f"calibrated with 7 tiles of 3 images, judged on 2 images; {told}")
+    assert "  one image: cut\n" in words
+
+
+def test_quantise_says_when_the_judge_was_learnt(folder, tmp_path, monkeypatch):
+    data = open_dataset(folder, task="instances")
+    facts = {"data fingerprint": data.fingerprint}
+    path = small_model("instances", facts=facts).save(tmp_path / "m.safetensors")
+    monkeypatch.setattr(int8, "quantise", lambda *given: Quantised("AP", 0.9, 0.9, 0.1, 7, 3, 2, path=path))
+    assert "warning" not in ushape("quantise", path, folder)[2]
+    _, out, words = ushape("quantise", path, folder, "--val", folder, "--json")
+    assert "warning: cells: the model was trained on these images" in words
+    assert json.loads(out)["warning"].startswith("cells: the model was trained on these images")
 
 
 def test_an_int8_copy_that_could_not_be_written_is_an_error(model_file, folder, monkeypatch):
-    monkeypatch.setattr(Model, "quantise", lambda self, dataset, bound: Quantised("accuracy", 0.9, 0.9, bound, 7))
+    monkeypatch.setattr(int8, "quantise", lambda *given: Quantised("accuracy", 0.9, 0.9, 0.005, 7, 3, 2))
     status, _, words = ushape("quantise", model_file, folder)
     assert status == 1
     assert "expected to write the 8-bit copy beside the model, but that failed; check the rights" in words

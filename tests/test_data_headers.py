@@ -1,7 +1,11 @@
 """Kinds, names and layouts of image files, told before their pixels are read."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -98,6 +102,67 @@ def test_pictures_of_any_size_are_opened(tmp_path, monkeypatch):
     Image.fromarray(GREY).save(tmp_path / "a.png")
     assert read_image(tmp_path / "a.png").shape == (1, 20, 30)
     assert Image.MAX_IMAGE_PIXELS == 100
+
+
+def test_threads_that_open_pictures_leave_pillows_guard_as_it_was(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    Image.fromarray(GREY).save(tmp_path / "a.png")
+    real, met = Image.open, threading.Barrier(2)
+
+    def opened(source):
+        # Whoever comes first waits for the other one, which must not come in meanwhile.
+        with suppress(threading.BrokenBarrierError):
+            met.wait(timeout=0.5)
+            together.append(1)
+        return real(source)
+
+    together = []
+    monkeypatch.setattr(Image, "open", opened)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(read_layout, [tmp_path / "a.png"] * 2))
+    assert [layout.size for layout in found] == [(20, 30)] * 2
+    assert (together, Image.MAX_IMAGE_PIXELS) == ([], 100)
+
+
+COLOUR = np.dstack([GREY, GREY[::-1], GREY[:, ::-1]])
+PALETTE = Image.fromarray(GREY % 4)
+PALETTE.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0, 9, 8, 7])
+
+
+@pytest.mark.parametrize(
+    "name, save",
+    [
+        ("grey.tif", lambda path: tifffile.imwrite(path, GREY)),
+        ("deep.tif", lambda path: tifffile.imwrite(path, GREY.astype(np.uint16), compression="zlib")),
+        ("real.tif", lambda path: tifffile.imwrite(path, GREY.astype(np.float64), byteorder=">")),
+        ("one_bit.tif", lambda path: tifffile.imwrite(path, GREY > 99)),
+        ("colour.tif", lambda path: tifffile.imwrite(path, COLOUR.astype(np.uint16), photometric="rgb")),
+        ("pages.tif", lambda path: tifffile.imwrite(path, np.zeros((5, 8, 9), np.float32), photometric="minisblack")),
+        ("grey.png", lambda path: Image.fromarray(GREY).save(path)),
+        ("one_bit.png", lambda path: Image.fromarray(GREY > 99).save(path)),
+        ("palette.png", PALETTE.save),
+        ("grey_alpha.png", lambda path: Image.fromarray(np.dstack([GREY, GREY])).save(path)),
+        ("colour_alpha.png", lambda path: Image.fromarray(np.dstack([COLOUR, GREY])).save(path)),
+        ("deep.png", lambda path: Image.fromarray(GREY.astype(np.uint16)).save(path)),
+        ("deep_colour.png", lambda path: path.write_bytes(imagecodecs.png_encode(COLOUR.astype(np.uint16)))),
+        ("colour.jpg", lambda path: Image.fromarray(COLOUR).save(path)),
+        ("grey.bmp", lambda path: Image.fromarray(GREY).save(path)),
+        ("grey.gif", lambda path: Image.fromarray(GREY).save(path)),
+        ("real.npy", lambda path: np.save(path, GREY.astype(np.float32))),
+        ("colour.npy", lambda path: np.save(path, COLOUR.astype(np.int64))),
+    ],
+)
+def test_a_header_tells_the_bytes_of_the_array(tmp_path, name, save):
+    save(tmp_path / name)
+    layout = read_layout(tmp_path / name)
+    axes = layout.axes.replace("P", "Z") if "P" in layout.axes else None
+    assert layout.nbytes == read_image(tmp_path / name, axes=axes).nbytes
+
+
+def test_alpha_is_counted_and_what_is_not_known_is_none(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.dstack([COLOUR, GREY]), photometric="rgb", extrasamples=["unassalpha"])
+    assert read_layout(tmp_path / "a.tif").nbytes == 4 * GREY.size
+    assert Layout((20, 30), "YX").nbytes is None
 
 
 def test_a_layout_counts_planes_over_all_page_axes():

@@ -27,6 +27,16 @@ def save(path, array, affine=AFFINE, kind=nibabel.Nifti1Image, **header):
     return path
 
 
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float64"])
+def test_a_header_tells_the_bytes_of_the_array(tmp_path, name, scaled, dtype):
+    image = nibabel.Nifti1Image(STORED.astype(dtype), AFFINE)
+    image.header.set_slope_inter(*((2, -1) if scaled else (1, 0)))
+    nibabel.save(image, tmp_path / name)
+    assert read_layout(tmp_path / name).nbytes == read_image(tmp_path / name).nbytes
+
+
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "A.NII.GZ"])
 @pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
 @pytest.mark.parametrize("dtype", ["uint8", "int16", ">i2", "int32", "float32", "float64"])
@@ -84,6 +94,7 @@ def test_colours_stored_as_one_value_are_channels(tmp_path):
     packed = colours.view([("R", "u1"), ("G", "u1"), ("B", "u1")])[..., 0]
     path = save(tmp_path / "a.nii", packed)
     assert read_layout(path).axes == "ZYXC"
+    assert read_layout(path).nbytes == colours.nbytes
     np.testing.assert_array_equal(read_image(path), colours.transpose(3, 2, 1, 0))
     np.testing.assert_array_equal(read_image(path, page=1), colours[:, :, 1].transpose(2, 1, 0))
 

@@ -1,6 +1,7 @@
 """The next file is read while one is computed, and nothing else changes by it."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -111,6 +112,42 @@ def test_what_is_done_or_large_is_not_read_ahead(tmp_path, reads, monkeypatch, r
     assert reads == []
     second.image(second.item(), 0)
     assert reads == [("b.png", 0, True)]
+
+
+@pytest.mark.parametrize("array", [np.zeros((200, 300), np.uint8), noise(20, 24)], ids=["compressed", "noise"])
+@pytest.mark.parametrize("missing", [0, 1])
+def test_the_array_counts_and_not_its_file(tmp_path, reads, monkeypatch, array, missing):
+    paths = [write_png(tmp_path / f"{name}.png", array) for name in "ab"]
+    # Zeros take less in a file than in memory, noise more.
+    assert (paths[1].stat().st_size < array.nbytes) == (not array.any())
+    monkeypatch.setattr(ahead, "MOST_BYTES", array.nbytes - missing)
+    files = opened_ahead(paths, Preparation(), nothing_done)
+    next(files)
+    second = next(files)
+    assert reads == ([] if missing else [("b.png", 0, False)])
+    np.testing.assert_array_equal(second.image(second.item(), 0)[0], array)
+
+
+def test_the_pages_that_are_read_at_once_count_together(tmp_path, reads, monkeypatch):
+    paths = [write_png(tmp_path / "a.png"), write_stack(tmp_path / "b.tif", noise(4, 20, 24))]
+    monkeypatch.setattr(ahead, "MOST_BYTES", 4 * 20 * 24 - 1)
+    *_, last = opened_ahead(paths, Preparation(), nothing_done)
+    assert reads == []
+    last.image(last.item(), 0)
+    assert reads == [("b.tif", None, True)]
+
+
+@pytest.mark.parametrize("unknown", [lambda layout: replace(layout, itemsize=None), lambda layout: None])
+def test_what_would_take_unknown_memory_is_not_read_ahead(tmp_path, reads, monkeypatch, unknown):
+    def input_of(path, preparation):
+        item = real(path, preparation)
+        return replace(item, layout=unknown(item.layout))
+
+    real = ahead.input_of
+    monkeypatch.setattr(ahead, "input_of", input_of)
+    paths = [write_png(tmp_path / f"{name}.png") for name in "ab"]
+    list(opened_ahead(paths, Preparation(), nothing_done))
+    assert reads == []
 
 
 def test_an_error_that_ends_everything_leaves_no_thread_behind(tmp_path):

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import tifffile
 
+from ushape.data.headers import Layout
 from ushape.data.images import read_image, read_mask
 from ushape.errors import DataError
 from ushape.files import pages
-from ushape.files.pages import Pages
+from ushape.files.pages import Pages, bytes_at_once
 
 
 @pytest.fixture(params=["at once", "one by one"])
@@ -48,6 +49,21 @@ def test_every_page_is_that_of_the_reader(tmp_path, shape, axes, photometric):
     page_of = Pages(read_image, tmp_path / "s.ome.tif")
     for page in range(5):
         np.testing.assert_array_equal(page_of(page), read_image(tmp_path / "s.ome.tif", page=page))
+
+
+def test_the_bytes_of_what_is_read_first():
+    stack = Layout((6, 20, 24), "PYX", itemsize=2)
+    assert bytes_at_once(stack, None) == bytes_at_once(stack, 0) == 6 * 20 * 24 * 2
+    # Two axes of pages are read page by page.
+    assert bytes_at_once(Layout((2, 3, 20, 24), "PZYX", itemsize=2), 0) == 20 * 24 * 2
+    assert bytes_at_once(Layout((2, 3, 20, 24), "CZYX", itemsize=1), None) == 2 * 3 * 20 * 24
+    assert bytes_at_once(Layout((20, 24), "YX", itemsize=4), 0) == 20 * 24 * 4
+    assert bytes_at_once(Layout((20, 24), "YX"), 0) is None
+
+
+def test_a_stack_that_does_not_fit_counts_by_the_page(monkeypatch):
+    monkeypatch.setattr(pages, "MOST_VALUES", 6 * 20 * 24 - 1)
+    assert bytes_at_once(Layout((6, 20, 24), "PYX", itemsize=2), 0) == 20 * 24 * 2
 
 
 def test_pages_of_masks_are_read_at_once(tmp_path):

@@ -1,6 +1,5 @@
-"""A model run by other engines than PyTorch: conversions beside its file, and quantisation that is scored."""
+"""A model run by other engines than PyTorch: conversions beside its file, and what is refused before them."""
 
-import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,16 +8,17 @@ import torch
 
 import ushape.model
 from conftest import disc_dataset
+from test_files import write_png
 from test_model import noise, small_model
-from ushape.data.dataset import Dataset, Sample
 from ushape.errors import DataError, RecipeError
+from ushape.files import predict_files
 from ushape.model import Model, Preparation, load
 from ushape.model_file import describe_model
 from ushape.network.classifier import Classifier
+from ushape.prediction import choice
 from ushape.prediction.choice import ConvertedEngine
-from ushape.prediction.conversions import Conversion
+from ushape.prediction.conversions import Conversion, Shelf
 from ushape.prediction.engines import TorchEngine
-from ushape.prediction.openvino_engine import convert_to_openvino
 from ushape.prediction.packages import is_there
 from ushape.targets.instances import Decision
 from ushape.targets.maps import Encoding
@@ -33,6 +33,15 @@ def small_classifier(**changes):
     encoding, decision = Encoding("semantic", n_classes=3), Decision(min_size=1)
     model = Model(network, Preparation(), "classification", classes, encoding, decision, device="cpu")
     return replace(model, **changes)
+
+
+@pytest.fixture
+def converted(monkeypatch):
+    """An entry for each conversion that begins."""
+    begun = []
+    real = choice.convert_to_openvino
+    monkeypatch.setattr(choice, "convert_to_openvino", lambda *given: begun.append(1) or real(*given))
+    return begun
 
 
 @WITH_OPENVINO
@@ -68,10 +77,97 @@ def test_the_conversion_lies_beside_the_file_and_is_opened_once(tmp_path):
     assert isinstance(torch_engine, TorchEngine)
 
 
+@WITH_OPENVINO
+def test_a_model_that_was_changed_leaves_the_files_conversions_alone(tmp_path, converted):
+    path = small_model(precision="float32").save(tmp_path / "m.safetensors")
+    model, folder = load(path, device="cpu", engine="openvino"), tmp_path / "m.safetensors.engines"
+    model.runner()
+    kept, bias = folder / "openvino.safetensors", model.network.head.bias
+    of_the_file, first = kept.read_bytes(), bias.detach().clone()
+    with torch.no_grad():
+        bias.add_(torch.tensor([2.0, 0.0]))
+    model.predict(noise(40, 40))
+    assert model.engines.news().endswith("; kept in memory only")
+    key = model.engines.key_of(model.network, 2)
+    assert model.engines.keep("int8", Conversion(key, {})) is None
+    assert ([each.name for each in folder.iterdir()], len(converted)) == (["openvino.safetensors"], 2)
+    assert kept.read_bytes() == of_the_file
+    # It has not forgotten its own, and what is the file's is found again.
+    for values in (bias.detach().clone(), first):
+        with torch.no_grad():
+            bias.copy_(values)
+        model.runner()
+    assert len(converted) == 2
+    # Saved, the new weights are the file's.
+    with torch.no_grad():
+        bias.add_(torch.tensor([2.0, 0.0]))
+    model.save(path)
+    load(path, device="cpu", engine="openvino").runner()
+    assert (len(converted), kept.read_bytes() != of_the_file) == (3, True)
+    assert model.engines.keep("int8", Conversion(key, {})) == folder / "int8.safetensors"
+    # Without the file the folder is nobody's.
+    path.unlink()
+    assert model.engines.keep("int8", Conversion(key, {})) is None
+
+
+def test_a_model_file_tells_of_its_own_conversions_and_calls_others_stale(tmp_path):
+    model, path = small_model(), tmp_path / "m.safetensors"
+    model.save(path)
+    key, shelf = model.engines.key_of(model.network, 2), Shelf.beside(path)
+
+    def told():
+        settings, text = describe_model(path)
+        lines = [line for line in text.splitlines() if line.startswith("engine")]
+        return settings["engines"], settings["stale_engines"], [" ".join(line.split()) for line in lines]
+
+    assert told() == ({}, [], [])
+    facts = {"score": "mean Dice", "float": 0.91, "int8": 0.9, "data": "cells"}
+    # What they say of themselves is as good as the model's own; the weights are not.
+    shelf.write("int8", Conversion("0" * 64, {}, facts))
+    shelf.write("openvino", Conversion(f"{'0' * 64} openvino 1", {}, {"openvino": "1"}))
+    shelf.write("onnxruntime", Conversion(f"{key} torch 1", {}, {"torch": "1"}))
+    stale = "stale: of other weights than the model's, and not used;"
+    assert told() == (
+        {"onnxruntime": {"torch": "1"}},
+        ["openvino", "int8"],
+        [
+            "engine onnxruntime converted",
+            f"engine openvino {stale} made anew when it is asked for",
+            f"engine int8 {stale} make it anew with `ushape quantise`",
+        ],
+    )
+    shelf.write("int8", Conversion(key, {}, facts))
+    line = "engine int8 quantised; mean Dice 0.9100 in float, 0.9000 in int8 on cells"
+    assert (told()[0]["int8"], told()[1], told()[2][0]) == (facts, ["openvino"], line)
+    # A copy that does not know its score is a copy all the same.
+    for missing in facts:
+        shelf.write("int8", Conversion(key, {}, {name: value for name, value in facts.items() if name != missing}))
+        assert told()[2][0] == "engine int8 quantised; what it scored is not known"
+    shelf.write("int8", Conversion(key, {}, facts | {"float": "high"}))
+    assert told()[2][0] == "engine int8 quantised; what it scored is not known"
+
+
 def test_auto_is_torch_whatever_lies_beside_the_model():
     model = small_model()
     model.engines.shelf.write("openvino", Conversion("k", {}))
     assert isinstance(model.runner(), TorchEngine)
+
+
+def test_a_model_says_what_it_computes_with(monkeypatch):
+    monkeypatch.setattr(ushape.model, "best_dtype", lambda device: torch.bfloat16)
+    model = small_model()
+    monkeypatch.setattr(model.engines, "seconds", lambda: (1.23456, 0.5))
+
+    def said(**changes):
+        return tuple(replace(model, **changes).computing().values())
+
+    assert list(model.computing()) == ["engine", "precision", "converting_seconds", "compiling_seconds"]
+    assert said() == said(engine="torch") == ("torch", "bfloat16", 0, 0)
+    assert said(precision="float32") == ("torch", "float32", 0, 0)
+    assert said(engine="openvino") == ("openvino", "bfloat16", 1.235, 0.5)
+    assert said(engine="openvino", precision="float32") == ("openvino", "float32", 1.235, 0.5)
+    assert said(engine="int8") == ("int8", "int8", 1.235, 0.5)
+    assert said(engine="onnxruntime") == ("onnxruntime", "float32", 1.235, 0.5)
 
 
 def test_a_wrong_engine_is_told_once_and_before_any_image():
@@ -84,126 +180,43 @@ def test_a_wrong_engine_is_told_once_and_before_any_image():
         small_model("instances", engine="int8", device="cuda").predict(noise(9, 9))
 
 
+@WITH_OPENVINO
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"save": ("nothing",)}, "^expected --save to name"),
+        ({"format": "bmp"}, "^expected --format"),
+        ({"symmetries": 3}, "^expected 1, 2, 4, 7 or 8 rotations, found 3"),
+        ({"overwrite": True, "resume": True}, "^expected --overwrite or --resume, found both"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_is_converted(tmp_path, converted, options, complaint):
+    model = small_model("instances", engine="openvino")
+    with pytest.raises(RecipeError, match=complaint):
+        predict_files(model, [write_png(tmp_path / "grey.png")], tmp_path / "out", **options)
+    assert converted == []
+
+
+@WITH_OPENVINO
+def test_images_that_cannot_be_used_are_refused_before_anything_is_converted(tmp_path, converted):
+    model, out = small_model("instances", engine="openvino"), tmp_path / "out"
+    grey, colour = write_png(tmp_path / "grey.png"), write_png(tmp_path / "colour.png", noise(20, 24, 3))
+    write_png(out / "grey.tif")
+    written, problems = predict_files(model, [tmp_path / "none.png", colour, grey], out)
+    assert (written, converted) == ([], [])
+    complaints = ["found nothing; check the path", "found 3 channels that differ", "found one from before"]
+    assert all(complaint in problem for complaint, problem in zip(complaints, problems, strict=True))
+    with pytest.raises(DataError, match="found instances; evaluate on data of the same kind"):
+        small_model("semantic", engine="openvino").evaluate(disc_dataset(2))
+    with pytest.raises(DataError, match="found 3 channels that differ"):
+        small_classifier(engine="openvino").classify([noise(3, 9, 9)])
+    assert converted == []
+    written, problems = predict_files(model, [colour, grey], tmp_path / "other")
+    assert ([path.name for path in written], len(problems), converted) == (["grey.tif"], 1, [1])
+
+
 def test_engines_of_the_cpu_stay_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
     assert small_model(device="auto").hardware()[0].type == "cuda"
     assert small_model(device="auto", engine="openvino").hardware()[0].type == "cpu"
-
-
-# Quantisation. NNCF itself is tested with its own module; what it gives is replaced here.
-
-
-def semantic_discs(n):
-    data = disc_dataset(n)
-    samples = tuple(replace(s, mask=lambda s=s: np.minimum(s.mask(), 1)) for s in data.samples)
-    return replace(data, samples=samples, task="semantic")
-
-
-@pytest.fixture
-def quantiser(monkeypatch):
-    """What takes NNCF's place: the float network, or one that was turned round; returns the examples it was shown."""
-    shown = []
-
-    def install(spoil=False, model=None):
-        def quantise_graph(conversion, examples, key):
-            shown.append(examples)
-            if not spoil:
-                return Conversion(key, conversion.parts, {"nncf": "0"})
-            with torch.no_grad():
-                model.network.head.weight.neg_()
-                model.network.head.bias.neg_()
-            turned = convert_to_openvino(model.network, model.n_class_channels, key)
-            with torch.no_grad():
-                model.network.head.weight.neg_()
-                model.network.head.bias.neg_()
-            return turned
-
-        monkeypatch.setattr(ushape.model, "quantise_graph", quantise_graph)
-        monkeypatch.setattr(ushape.model, "need_quantiser", lambda: None)
-        return shown
-
-    return install
-
-
-@WITH_OPENVINO
-def test_a_network_that_scores_as_well_is_kept(tmp_path, quantiser):
-    shown, data = quantiser(), semantic_discs(3)
-    path = small_model(precision="float32").save(tmp_path / "m.safetensors")
-    model = load(path, device="cpu")
-    found = model.quantise(data)
-    assert (found.score, found.bound, found.accepted) == ("mean Dice", 0.005, True)
-    assert found.before == model.evaluate(data).scores["mean Dice"]
-    assert abs(found.drop) < 1e-4
-    assert found.path == tmp_path / "m.safetensors.engines" / "int8.safetensors"
-    assert found.tiles == len(shown[0]) == 3
-    assert all(model.network.geometry.is_legal(n) for tile in shown[0] for n in tile.shape[1:])
-    by_int8 = load(path, device="cpu", engine="int8")
-    assert by_int8.evaluate(data).scores["mean Dice"] == found.after
-    settings, text = describe_model(path)
-    assert settings["engines"]["int8"]["data"] == "discs"
-    assert settings["engines"]["int8"]["float"] == found.before
-    line = f"quantised; mean Dice {found.before:.4f} in float, {found.after:.4f} in int8 on discs"
-    assert re.search(rf"^engine int8 +{re.escape(line)}$", text, re.MULTILINE)
-    # A model of other weights in the same place has nothing that was quantised.
-    with torch.no_grad():
-        model.network.head.bias.add_(1)
-    model.save(path)
-    assert describe_model(path)[0]["engines"] == {}
-    with pytest.raises(RecipeError, match=r"found one of other weights; make it with: ushape quantise MODEL DATA"):
-        load(path, device="cpu", engine="int8").evaluate(data)
-
-
-@WITH_OPENVINO
-def test_a_network_that_scores_worse_is_not_kept(tmp_path, quantiser):
-    model = load(small_model(precision="float32").save(tmp_path / "m.safetensors"), device="cpu")
-    data = semantic_discs(2)
-    # Whatever this network says is right, so that its opposite is wrong.
-    said = {s.name: model.predict(s.read_image(), axes="CYX").labels for s in data.samples}
-    data = replace(data, samples=tuple(replace(s, mask=lambda s=s: said[s.name]) for s in data.samples))
-    quantiser(spoil=True, model=model)
-    found = model.quantise(data, bound=0.3)
-    assert found.before > 0.9
-    assert found.after < 0.6
-    assert (found.accepted, found.path) == (False, None)
-    assert not model.engines.shelf.has("int8")
-
-
-@WITH_OPENVINO
-def test_a_model_without_a_file_keeps_it_in_memory(quantiser):
-    quantiser()
-    model, data = small_model(precision="float32"), semantic_discs(2)
-    found = model.quantise(data)
-    assert (found.accepted, found.path) == (True, None)
-    assert replace(model, engine="int8").evaluate(data).scores["mean Dice"] == found.after
-
-
-@WITH_OPENVINO
-def test_a_classifier_is_quantised_on_whole_images(quantiser):
-    shown, model = quantiser(), small_classifier(precision="float32")
-    samples = tuple(Sample(f"s{i}", lambda i=i: noise(1, 9 + i, 12), label=i % 3) for i in range(4))
-    found = model.quantise(Dataset("letters", samples, "classification", model.classes))
-    assert (found.score, found.accepted) == ("accuracy", True)
-    assert [example.shape for example in shown[0]] == [(1, 10, 12), (1, 10, 12), (1, 12, 12), (1, 12, 12)]
-
-
-def test_examples_are_taken_from_all_images_and_go_past_a_bad_one():
-    def broken():
-        raise DataError("broken")
-
-    data, read = disc_dataset(6), []
-    samples = [replace(s, image=lambda s=s: read.append(s.name) or s.image()) for s in data.samples]
-    data = replace(data, samples=(replace(samples[0], image=broken), *samples[1:]))
-    model = small_model(tile_size=48)
-    assert len(list(model.examples(data, most=3))) == 2
-    assert read == ["disc2", "disc4"]
-    # There are 256 tiles in each image; as many as fit are taken evenly from all of them.
-    assert len(list(model.examples(data.subset(data.samples[1:2])))) == 128
-    assert len(list(model.examples(replace(data, samples=tuple(samples))))) == 128
-    assert len(list(model.examples(data))) == 128 - 21
-
-
-@pytest.mark.parametrize("bound", [0, 1, -0.1, float("nan")])
-def test_a_bound_that_makes_no_sense_is_refused(bound):
-    with pytest.raises(RecipeError, match=r"^expected a bound between 0 and 1, found .*; 0.005 is the usual one$"):
-        small_model().quantise(semantic_discs(1), bound=bound)

@@ -17,7 +17,7 @@ from ushape.network.classifier import Classifier
 from ushape.network.unet import UNet
 from ushape.prediction import choice
 from ushape.prediction.agreement import agreement
-from ushape.prediction.choice import Engines, check_engine, open_engine
+from ushape.prediction.choice import Engines, check_engine, key_by, open_engine
 from ushape.prediction.conversions import Conversion, Shelf, key_of
 from ushape.prediction.engines import LabelEngine, TorchEngine
 from ushape.prediction.openvino_engine import MOST_SIZES, OpenVinoRunner, convert_to_openvino
@@ -100,6 +100,24 @@ def test_a_missing_package_is_one_sentence(engine, package, extra, monkeypatch):
     network, n, _ = segmenter("volumes")
     with pytest.raises(RecipeError, match=sentence):
         opened(engine, network, n)
+
+
+@WITH_ONNX
+def test_the_package_that_converts_is_wanted_only_where_something_is_converted(monkeypatch):
+    network, n, _ = segmenter("volumes")
+    engines = Engines()
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(RecipeError, match=r"^expected the package onnx for --engine onnxruntime, found none"):
+        engines.check("onnxruntime", network, n, torch.float32)
+    key = key_of(network.settings, network.state_dict(), n)
+    engines.shelf.write("onnxruntime", Conversion(key_by("onnxruntime", key), {}))
+    engines.check("onnxruntime", network, n, torch.float32)
+    engines.shelf.write("onnxruntime", Conversion(key_by("onnxruntime", "another"), {}))
+    with pytest.raises(RecipeError, match=r"^expected the package onnx for --engine onnxruntime, found none"):
+        engines.check("onnxruntime", network, n, torch.float32)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(RecipeError, match=r"^expected the package onnxruntime for --engine onnxruntime, found none"):
+        engines.check("onnxruntime", network, n, torch.float32)
 
 
 def test_int8_wants_a_network_that_was_quantised(tmp_path):
@@ -275,6 +293,53 @@ def test_another_version_of_the_engine_makes_another_conversion(engine, tmp_path
     assert before.split()[0] == after.split()[0]
     assert after.endswith(" 1.0")
     assert before != after
+
+
+# What it costs.
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_a_conversion_costs_is_told_once(engine, tmp_path):
+    network, n, sizes = segmenter("the paper's, smaller")
+    images, shelf = noise(1, 1, *sizes[0]), Shelf(tmp_path / "m.engines")
+    engines = Engines(shelf)
+    assert (engines.seconds(), engines.news()) == ((0, 0), "")
+    engines(engine, network, n, torch.float32)(images)
+    converting, compiling = engines.seconds()
+    assert converting > 0
+    assert compiling > 0
+    name = {"openvino": "OpenVINO", "onnxruntime": "ONNX"}[engine]
+    assert engines.news() == (
+        f"converted to {name} in {converting:.1f} s, compiled in {compiling:.1f} s; "
+        f"kept beside the model (m.engines/{engine}.safetensors)"
+    )
+    assert engines.news() == ""
+    # Of a conversion that was kept there is nothing to tell.
+    again = Engines(shelf)
+    again(engine, network, n, torch.float32)(images)
+    assert (again.seconds()[0], again.news()) == (0, "")
+    assert again.seconds()[1] > 0
+    # One without a file, and another one after it.
+    without = Engines()
+    for change in (0, 1):
+        with torch.no_grad():
+            network.head.bias.add_(change)
+        without(engine, network, n, torch.float32)(images)
+        assert without.news().endswith("; kept in memory only")
+
+
+@WITH_OPENVINO
+def test_the_cost_is_told_when_compiling_is_part_of_it():
+    network, n, sizes = segmenter("the paper's, smaller")
+    engines = Engines()
+    run = engines("openvino", network, n, torch.float32)
+    assert engines.seconds()[1] == 0
+    assert engines.news() == ""
+    run(noise(1, 1, *sizes[0]))
+    one = engines.seconds()[1]
+    assert engines.news() != ""
+    run(noise(1, 1, *sizes[1]))
+    assert engines.seconds()[1] > one
 
 
 # Nothing is sent anywhere.

@@ -1,5 +1,7 @@
 """A conversion is known by what it was made from, and is kept whole or not at all."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -78,6 +80,25 @@ def test_a_shelf_gives_back_what_was_put_there(tmp_path):
         assert shelf.facts("openvino") == ("k", {"openvino": "1"})
         assert not shelf.has("int8")
     assert [path.name for path in tmp_path.rglob("*")] == ["model.safetensors.engines", "openvino.safetensors"]
+
+
+def test_a_conversion_is_asked_for_by_its_key_in_memory_and_in_its_file(tmp_path):
+    shelf = Shelf(tmp_path, owner=lambda: "mine")
+    mine, other = (replace(CONVERSION, key=key) for key in ("mine openvino 1", "other openvino 1"))
+    path = shelf.write("openvino", mine)
+    assert path == tmp_path / "openvino.safetensors"
+    before = path.read_bytes()
+    # The folder belongs to other weights than these, which neither take the place of the others nor lose their own.
+    assert shelf.write("openvino", other) is None
+    assert path.read_bytes() == before
+    for each in (mine, other):
+        assert shelf.read("openvino", each.key) == each
+        assert shelf.facts("openvino", each.key) == (each.key, each.facts)
+    assert shelf.read("openvino", "mine openvino 2") is None
+    assert shelf.facts("openvino", "mine openvino 2") is None
+    newer = replace(mine, key="mine openvino 2")
+    assert shelf.write("openvino", newer) == path
+    assert Shelf(tmp_path).read("openvino") == newer
 
 
 def test_the_file_holds_bytes_and_json_only(tmp_path):

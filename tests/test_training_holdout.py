@@ -82,7 +82,7 @@ def test_no_pixel_that_is_learnt_from_sees_into_the_quarter():
 def test_several_images_are_held_out_whole():
     data = disc_dataset(3)
     examples, _ = read_examples(data.samples)
-    training, validation, sentence = hold_out(data, examples, make_plan(data).recipe)
+    training, validation, sentence = hold_out(data, examples, share=0.2, margin=100)
     assert [e.sample.name for e in training] == ["disc0", "disc1"]
     assert [e.sample.name for e in validation] == ["disc2"]
     assert sentence == ""

@@ -81,9 +81,15 @@ def read_result(path: Path) -> Result:
     return Result(**values | {"tables": tables})
 
 
-def read_results(folder: Path) -> list[Result]:
-    """All results in a folder, by name."""
-    return [read_result(path) for path in sorted(folder.glob("*.json"))]
+def read_results(folder: Path) -> tuple[list[Result], list[Path]]:
+    """(all results in a folder, by name; JSON files that are none)."""
+    found, strange = [], []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            found.append(read_result(path))
+        except (ValueError, KeyError, TypeError):
+            strange.append(path)
+    return found, strange
 
 
 # The columns of tables.

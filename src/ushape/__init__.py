@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ushape.network.classifier import Classifier as Classifier
     from ushape.network.unet import UNet as UNet
     from ushape.run import train as train
+    from ushape.training.int8 import quantise as quantise
     from ushape.training.planning import make_plan as make_plan
 
 __version__ = "0.1.0"
@@ -45,6 +46,7 @@ HOMES = {
     "load": "ushape.model",
     "make_plan": "ushape.training.planning",
     "open_dataset": "ushape.data.catalog",
+    "quantise": "ushape.training.int8",
     "train": "ushape.run",
 }
 
@@ -60,6 +62,7 @@ __all__ = [
     "load",
     "make_plan",
     "open_dataset",
+    "quantise",
     "train",
 ]
 

@@ -288,8 +288,9 @@ def predict(
         from ushape.files import predict_files
         from ushape.model import load
 
+        loaded = load(model, device=device, engine=engine.engine)
         done, problems = predict_files(
-            load(model, device=device, engine=engine.engine),
+            loaded,
             images,
             output,
             save=tuple(dict.fromkeys(filter(None, map(str.strip, save.split(","))))),
@@ -302,7 +303,7 @@ def predict(
         for problem in problems:
             out.say(f"error: {problem}")
         text = "\n".join(map(str, done))
-        out.result({"written": done, "problems": problems}, text)
+        out.result({"written": done, "problems": problems, **loaded.computing()}, text)
         if problems:
             raise typer.Exit(1)
 
@@ -327,29 +328,40 @@ def evaluate(
         warning = loaded.has_seen(dataset)
         if warning:
             out.say(f"warning: {warning}")
-        show_scores(out, loaded.evaluate(dataset, symmetries=rotations), csv, warning)
+        found = loaded.evaluate(dataset, symmetries=rotations)
+        cost = loaded.engines.news()
+        if cost:
+            out.say(cost)
+        show_scores(out, found, csv, warning)
 
 
 @app.command()
 def quantise(
     model: ModelArgument,
     data: Data,
+    val: Annotated[
+        str | None, typer.Option(help="Data to judge on; default: the part of DATA that training would hold out.")
+    ] = None,
     bound: Annotated[float, typer.Option(help="The score may fall by less than this.")] = 0.005,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Make an 8-bit copy of MODEL for --engine int8, if it scores nearly as well on the images of DATA."""
+    """Make an 8-bit copy of MODEL from images of DATA, for --engine int8, if it scores nearly as well on others."""
     with answering(as_json, debug) as out:
         from dataclasses import asdict
 
         from ushape.model import load
+        from ushape.training import int8
 
         loaded = load(model)
         dataset = open_data(data, out, loaded.task, loaded.classes)
-        warning = loaded.has_seen(dataset)
+        validation = None if val is None else open_data(val, out, loaded.task, loaded.classes)
+        warning = int8.what_was_seen(loaded, dataset, validation)
         if warning:
             out.say(f"warning: {warning}")
-        found = loaded.quantise(dataset, bound)
+        found = int8.quantise(loaded, dataset, validation, bound)
+        if found.note:
+            out.say(f"  {found.note}")
         for problem in found.problems:
             out.say(f"error: {problem}")
         values = asdict(found) | {"drop": found.drop, "accepted": found.accepted}

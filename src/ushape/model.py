@@ -10,7 +10,7 @@ float32; labels (*space) int32.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -23,16 +23,13 @@ from scipy import ndimage
 from ushape.data.dataset import Colour, Dataset, Sample, Task
 from ushape.data.images import is_grey
 from ushape.errors import DataError, RecipeError, UshapeError
-from ushape.model_file import model_path, read_settings, read_tensors, whole_file, write_model
+from ushape.model_file import model_path, read_settings, read_tensors, shelf_of, whole_file, write_model
 from ushape.network.classifier import Classifier
 from ushape.network.hardware import best_dtype, choose_device
 from ushape.network.unet import UNet
 from ushape.prediction.choice import CPU_ENGINES, Engine, Engines, check_engine
-from ushape.prediction.conversions import Shelf
 from ushape.prediction.engines import LabelEngine, TorchEngine
 from ushape.prediction.features import features
-from ushape.prediction.openvino_engine import convert_to_openvino
-from ushape.prediction.quantising import MOST_TILES, Quantised, need_quantiser, quantise_graph, spread_tiles
 from ushape.prediction.rotations import check_rotations, predict_averaged
 from ushape.prediction.tiled import Progress, Runner
 from ushape.preparation import Preparation, has_colours_last, shrunk, to_channels_first
@@ -55,8 +52,6 @@ WORKING_TILE = {2: 800, 3: 132}
 computed in vain, and small enough for a few hundred megabytes at 32 channels."""
 IMAGES_AT_ONCE = 256
 """Images that a classifier is shown together."""
-MAIN_SCORE = {"semantic": "mean Dice", "instances": "AP@0.5:0.95", "classification": "accuracy"}
-"""The one score that a quantised network is judged by: what training chooses weights by, too."""
 Image = NDArray[Any]
 Labels = NDArray[np.int32]
 Precision = Literal["auto", "float32"]
@@ -109,8 +104,10 @@ class Model:
                 f"expected 1 rotation for a classifier, found {symmetries}; a turned image may be of another class"
             )
         check_rotations(symmetries)
-        # A package or a conversion that is missing is told once, before any image.
-        self.runner()
+        if self.engine in CPU_ENGINES:
+            # A package or an int8 copy that is missing is told once, before any image. To convert takes seconds: that
+            # waits for the first image that can be used.
+            self.engines.check(self.engine, self.network, self.n_class_channels, self.hardware()[1])
 
     def hardware(self) -> tuple[torch.device, torch.dtype]:
         """Where the network runs, and in which precision."""
@@ -121,6 +118,18 @@ class Model:
     def n_class_channels(self) -> int:
         """Channels of the network's output that are class probabilities."""
         return self.network.n_classes if self.task == "classification" else self.encoding.n_class_channels
+
+    def computing(self) -> dict[str, str | float]:
+        """Engine and number format of prediction, and the seconds that converting and compiling took so far."""
+        engine, precision = "torch" if self.engine == "auto" else self.engine, str(self.hardware()[1])
+        converting, compiling = self.engines.seconds() if engine in CPU_ENGINES else (0.0, 0.0)
+        own = {"int8": "int8", "onnxruntime": "float32"}
+        return {
+            "engine": engine,
+            "precision": own.get(engine, precision.removeprefix("torch.")),
+            "converting_seconds": round(converting, 3),
+            "compiling_seconds": round(compiling, 3),
+        }
 
     def runner(self) -> Runner:
         """What runs the network, on the model's device, by its engine and in its precision."""
@@ -136,8 +145,8 @@ class Model:
         once  look at each in one way only, faster and a little worse, where the preparation has several
         """
         assert isinstance(self.network, Classifier), "a segmenter classifies pixels"
-        engine = LabelEngine(self.runner(), self.network.n_classes)
         views = [self.preparation.views(self.preparation(image))[: 1 if once else None] for image in images]
+        engine = LabelEngine(self.runner(), self.network.n_classes)
         found = [engine(way) for way in zip(*views, strict=True)] or [engine([])]
         return np.asarray(np.mean(found, axis=0), np.float32)
 
@@ -210,6 +219,15 @@ class Model:
         geometry = self.network.geometry
         return self.tile_size or max(WORKING_TILE[self.preparation.dims] * geometry.scale, geometry.smallest_tile)
 
+    def matching(self, dataset: Dataset) -> Dataset:
+        """The dataset with its classes numbered as the model's; DataError where it asks for something else."""
+        if dataset.task != self.task:
+            raise DataError(
+                f"{dataset.name}: expected data for {self.task}, as the model was trained for, found {dataset.task}; "
+                "evaluate on data of the same kind"
+            )
+        return dataset.with_classes(self.classes)
+
     def has_seen(self, dataset: Dataset) -> str:
         """A sentence where these are the data that the model was trained on; empty otherwise."""
         if dataset.fingerprint != self.facts.get("data fingerprint"):
@@ -227,12 +245,7 @@ class Model:
         on_image  called after each image with its sample and prediction
         """
         self.check(symmetries)
-        if dataset.task != self.task:
-            raise DataError(
-                f"{dataset.name}: expected data for {self.task}, as the model was trained for, found {dataset.task}; "
-                "evaluate on data of the same kind"
-            )
-        dataset = dataset.with_classes(self.classes)
+        dataset = self.matching(dataset)
         if self.task == "classification":
             return self.evaluate_labels(dataset, on_image)
         tally = Tally(self.task, self.classes)
@@ -283,57 +296,6 @@ class Model:
             )
         return tally.evaluation(problems)
 
-    def examples(self, dataset: Dataset, most: int = MOST_TILES) -> Iterator[NDArray[np.float32]]:
-        """Up to `most` of the tiles (C, *read) that prediction would cut the dataset's images into, from all of them.
-
-        Of a classifier the images, each of a legal size. Images that cannot be read are left out.
-        """
-        n, geometry = min(most, len(dataset)), self.network.geometry
-        for place in range(n):
-            share = (place + 1) * most // n - place * most // n
-            try:
-                prepared = self.preparation(dataset.samples[place * len(dataset) // n].read_image())
-            except UshapeError:
-                continue
-            if self.task == "classification":
-                missing = [(0, geometry.legal_at_least(length) - length) for length in prepared.shape[1:]]
-                yield np.pad(prepared, [(0, 0), *missing])
-            else:
-                yield from spread_tiles(prepared, geometry, self.largest_tile(), share)
-
-    def quantise(self, dataset: Dataset, bound: float = 0.005) -> Quantised:
-        """Quantise the network to int8 with the dataset's images, and keep it if the score falls by less than `bound`.
-
-        Both are scored on the dataset: by mean Dice, AP@0.5:0.95 for objects, accuracy for classes of whole images.
-        The result is kept beside the model file, where the engine `int8` finds it; what is not accepted leaves an
-        earlier one as it is.
-        """
-        if not 0 < bound < 1:
-            raise RecipeError(f"expected a bound between 0 and 1, found {bound}; 0.005 is the usual one")
-        need_quantiser()
-        reference = replace(self, engine="torch").evaluate(dataset)
-        key = self.engines.key_of(self.network, self.n_class_channels)
-        examples = list(self.examples(dataset))
-        converted = convert_to_openvino(self.network, self.n_class_channels, key)
-        quantised = quantise_graph(converted, examples, key)
-        candidate = replace(self, engine="int8", device="cpu", engines=Engines())
-        candidate.engines.shelf.write("int8", quantised)
-        estimate = candidate.evaluate(dataset)
-        score = MAIN_SCORE[self.task]
-        result = Quantised(
-            score,
-            reference.scores[score],
-            estimate.scores[score],
-            bound,
-            len(examples),
-            # What one of the two could not score is in the other's mean.
-            problems=tuple(dict.fromkeys((*reference.problems, *estimate.problems))),
-        )
-        if not result.accepted:
-            return result
-        about = {"score": score, "float": result.before, "int8": result.after, "bound": bound, "data": dataset.name}
-        return replace(result, path=self.engines.keep("int8", replace(quantised, facts={**quantised.facts, **about})))
-
     def save(self, path: Path | str) -> Path:
         """Write the model file, complete or not at all; returns its path."""
         path = Path(path)
@@ -378,4 +340,4 @@ def load(path: Path | str, *, device: str = "auto", engine: Engine = "auto") -> 
             # Models of the first release have none.
             colours=tuple((r, g, b) for r, g, b in settings.get("colours", ())),
         )
-    return replace(model, device=device, engine=engine, engines=Engines(Shelf.beside(path)))
+    return replace(model, device=device, engine=engine, engines=Engines(shelf_of(path)))

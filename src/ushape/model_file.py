@@ -11,6 +11,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from ushape.errors import ModelFileError, UshapeError
 from ushape.prediction.choice import CPU_ENGINES
-from ushape.prediction.conversions import Shelf, key_of
+from ushape.prediction.conversions import Shelf, key_of, weights_key
 from ushape.targets.maps import Encoding
 
 __all__ = [
@@ -29,12 +30,15 @@ __all__ = [
     "model_path",
     "read_settings",
     "read_tensors",
+    "shelf_of",
     "whole_file",
     "write_model",
 ]
 
 FORMAT_VERSION = 1
 METADATA_KEY = "ushape"
+INT8_FACTS = {"score": str, "float": float, "int8": float, "data": str}
+"""What an int8 copy tells of itself, beside versions."""
 PARTS = ("network", "preparation", "task", "classes", "encoding", "decision", "precision", "tile_size", "facts")
 """What the JSON holds beside the number of its format."""
 
@@ -109,24 +113,48 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
-def describe_conversions(path: Path, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """What is known of the conversions beside a model file, by engine; those of other weights are left out."""
-    shelf = Shelf.beside(path)
+def key_of_file(path: Path) -> str:
+    """The key of the network in a model file as it is now; empty where there is no such file any more."""
+    try:
+        settings = read_settings(path)
+        with whole_file(path):
+            classifier, encoding = settings["task"] == "classification", Encoding.from_dict(settings["encoding"])
+            n = settings["network"]["n_classes"] if classifier else encoding.n_class_channels
+            return key_of(settings["network"], read_tensors(path), n)
+    except (ModelFileError, SafetensorError, OSError):
+        return ""
+
+
+def shelf_of(path: Path) -> Shelf:
+    """Where conversions of the network in a model file are kept, and of no other: a loaded model may change."""
+    return Shelf.beside(path, partial(key_of_file, path))
+
+
+def describe_conversions(path: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """({engine: what is known of its conversion beside the file}, engines whose conversion is of other weights)."""
+    shelf = shelf_of(path)
     found = {engine: facts for engine in CPU_ENGINES if (facts := shelf.facts(engine)) is not None}
     if not found:
-        return {}
-    classifier = settings["task"] == "classification"
-    encoding = Encoding.from_dict(settings["encoding"])
-    n = settings["network"]["n_classes"] if classifier else encoding.n_class_channels
-    key = key_of(settings["network"], read_tensors(path), n)
-    return {engine: facts for engine, (made_of, facts) in found.items() if made_of.split()[0] == key}
+        return {}, []
+    key = key_of_file(path)
+    fitting = {engine: facts for engine, (made_of, facts) in found.items() if weights_key(made_of) == key}
+    return fitting, [engine for engine in found if engine not in fitting]
 
 
 def conversion_line(engine: str, facts: dict[str, Any]) -> str:
     """One line for a person."""
     if engine != "int8":
         return "converted"
+    known = all(isinstance(facts.get(name), kind) for name, kind in INT8_FACTS.items())
+    if not known:
+        return "quantised; what it scored is not known"
     return f"quantised; {facts['score']} {facts['float']:.4f} in float, {facts['int8']:.4f} in int8 on {facts['data']}"
+
+
+def stale_line(engine: str) -> str:
+    """One line for a person about a conversion of other weights."""
+    again = "make it anew with `ushape quantise`" if engine == "int8" else "made anew when it is asked for"
+    return f"stale: of other weights than the model's, and not used; {again}"
 
 
 def describe_model(path: Path | str) -> tuple[dict[str, Any], str]:
@@ -149,7 +177,9 @@ def describe_model(path: Path | str) -> tuple[dict[str, Any], str]:
         scores = facts.get("validation scores, used for choosing", {})
         shown = [name for name in ("AP@0.5", "SEG", "mean Dice") if name in scores]
         lines |= {f"validation {name}": f"{scores[name]:.4f}" for name in shown}
-        engines = describe_conversions(path, settings)
+        engines, stale = describe_conversions(path)
         lines |= {f"engine {engine}": conversion_line(engine, about) for engine, about in engines.items()}
+        lines |= {f"engine {engine}": stale_line(engine) for engine in stale}
     width = max(map(len, lines))
-    return settings | {"engines": engines}, "\n".join(f"{name:<{width}}  {value}" for name, value in lines.items())
+    text = "\n".join(f"{name:<{width}}  {value}" for name, value in lines.items())
+    return settings | {"engines": engines, "stale_engines": stale}, text

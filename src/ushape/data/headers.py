@@ -18,9 +18,10 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -84,9 +85,16 @@ ALPHA_SAMPLES = (1, 2)
 BIGTIFF_VERSION = 43
 PNG_GREY_ALPHA = 4
 END_MARKERS: dict[Kind, bytes] = {"png": b"IEND", "jpeg": b"\xff\xd9"}
+PNG_DEEP = 16
+# Bytes of a value in Pillow's pictures that are neither of 8 bits nor of one.
+MODE_BYTES = {"I": 4, "F": 4}
 # EXIF orientations that swap height and width.
 TURNED_ORIENTATIONS = (5, 6, 7, 8)
 EXIF_ORIENTATION = 0x0112
+
+# Pillow's guard is one number for all threads. Two that took it away at once would put back what the other had left:
+# none. Only headers are read meanwhile.
+GUARD = threading.Lock()
 
 Shape = tuple[int, ...]
 
@@ -98,6 +106,7 @@ class Layout:
     shape: Shape
     axes: str
     alpha: bool = False  # the last channel is alpha
+    itemsize: int | None = field(default=None, compare=False)  # bytes of one value as it is read; None: not known
 
     def length(self, letters: str) -> int:
         """How many entries the dimensions called by these letters have together."""
@@ -107,6 +116,11 @@ class Layout:
     def n_pages(self) -> int:
         """How many planes (height, width) there are, channels not counted: slices, time points or pages."""
         return self.length("PZ")
+
+    @property
+    def nbytes(self) -> int | None:
+        """Bytes of the whole array as it is read, alpha included; None where the header does not tell."""
+        return None if self.itemsize is None else math.prod(self.shape) * self.itemsize
 
     @property
     def size(self) -> tuple[int, int]:
@@ -278,19 +292,21 @@ def _tiff_layout(tiff: tifffile.TiffFile, path: Path, axes: str | None) -> Layou
 @contextmanager
 def open_picture(source: Path | BinaryIO) -> Iterator[Image.Image]:
     """A picture that Pillow reads, of any size: its guard against huge ones would refuse a slide scanner's."""
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        picture = Image.open(source)
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
+    with GUARD:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            picture = Image.open(source)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
     with picture:
         yield picture
 
 
-def _png_colour(path: Path) -> int:
-    """The colour type in a PNG's header: byte 25, behind the signature, the size and the depth."""
+def _png_kind(path: Path) -> tuple[int, int]:
+    """(bits of a value, colour type) in a PNG's header: bytes 24 and 25, behind the signature and the size."""
     with path.open("rb") as file:
-        return file.read(26)[25]
+        depth, colour = file.read(26)[24:]
+    return depth, colour
 
 
 def _pillow_layout(path: Path, kind: Kind, axes: str | None) -> Layout:
@@ -299,13 +315,16 @@ def _pillow_layout(path: Path, kind: Kind, axes: str | None) -> Layout:
     with open_picture(path) as picture:
         width, height = picture.size
         grey = picture.mode in ("1", "L", "LA", "La", "F") or picture.mode.startswith("I")
-        if kind == "png" and _png_colour(path) == PNG_GREY_ALPHA:  # with 16 bits Pillow makes colours of it
-            grey = True
+        itemsize = 2 if picture.mode.startswith("I;16") else MODE_BYTES.get(picture.mode, 1)
+        if kind == "png":
+            depth, colour = _png_kind(path)
+            # With 16 bits Pillow makes colours of it.
+            grey, itemsize = grey or colour == PNG_GREY_ALPHA, 2 if depth == PNG_DEEP else itemsize
         # Asking a PNG for EXIF that its header does not show would decode the whole picture.
         if "exif" in picture.info and picture.getexif().get(EXIF_ORIENTATION, 1) in TURNED_ORIENTATIONS:
             width, height = height, width
     shape: Shape = (height, width) if grey else (height, width, 3)
-    return Layout(shape, _check_axes(shape, axes or ("YX" if grey else "YXC"), path))
+    return Layout(shape, _check_axes(shape, axes or ("YX" if grey else "YXC"), path), itemsize=itemsize)
 
 
 def holds_objects(path: Path) -> bool:
@@ -320,18 +339,19 @@ def _npy_layout(path: Path, axes: str | None) -> Layout:
             f"{path}: expected an array of numbers, found Python objects (a pickle), which are never opened; save the "
             "image alone with numpy.save, or as TIFF"
         )
-    shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    shape, itemsize = array.shape, array.dtype.itemsize
     if axes is not None:
-        return Layout(shape, _check_axes(shape, axes, path))
+        return Layout(shape, _check_axes(shape, axes, path), itemsize=itemsize)
     letters = _guess_axes(shape, path)
-    return Layout(shape, letters, alpha=letters == "YXC" and shape[2] == 4)
+    return Layout(shape, letters, alpha=letters == "YXC" and shape[2] == 4, itemsize=itemsize)
 
 
 def _nifti_layout(path: Path, axes: str | None) -> Layout:
-    shape, letters = nifti_axes(path)
+    shape, letters, itemsize = nifti_axes(path)
     if letters.startswith("C") and shape[0] > MAX_CHANNELS:
         letters = letters.replace("C", "P")
-    return Layout(shape, _check_axes(shape, axes or letters, path))
+    return Layout(shape, _check_axes(shape, axes or letters, path), itemsize=itemsize)
 
 
 def _layout(path: Path, axes: str | None) -> Layout:
@@ -339,7 +359,8 @@ def _layout(path: Path, axes: str | None) -> Layout:
     if kind == "tiff":
         _require_pages(path)
         with open_tiff(path) as tiff:
-            return _tiff_layout(tiff, path, axes)
+            kept = tiff.series[0].dtype
+            return replace(_tiff_layout(tiff, path, axes), itemsize=None if kept is None else kept.itemsize)
     if kind == "npy":
         return _npy_layout(path, axes)
     return _nifti_layout(path, axes) if kind == "nifti" else _pillow_layout(path, kind, axes)

@@ -84,8 +84,10 @@ def _require_length(path: Path, n_bytes: int) -> None:
         raise ValueError("the file ends too early")
 
 
-def nifti_axes(path: Path) -> tuple[tuple[int, ...], str]:
-    """(shape, axes) of a NIfTI file, slowest first: axes ZYX or YX, before them C for the last further dimension.
+def nifti_axes(path: Path) -> tuple[tuple[int, ...], str, int]:
+    """(shape, axes, bytes of a value as it is read as an image) of a NIfTI file.
+
+    Slowest first: axes ZYX or YX, before them C for the last further dimension.
 
     Colours that are stored as one value (RGB24) are a last dimension C. Whatever nibabel raises is passed on, and
     ValueError for a file that was cut short.
@@ -93,13 +95,14 @@ def nifti_axes(path: Path) -> tuple[tuple[int, ...], str]:
     with _opened(path) as image:
         shape, kind = image.shape, image.get_data_dtype()
         _require_length(path, int(image.dataobj.offset) + math.prod(shape) * int(kind.itemsize))
+        scaled = (image.dataobj.slope, image.dataobj.inter) != (1, 0)
     kept = _kept(shape)
     n_more = sum(axis > 2 for axis in kept)
     letters = "XYZ"[: len(kept) - n_more] + "T" * (n_more - 1) + "C" * (n_more > 0)
     sizes, axes = tuple(int(shape[axis]) for axis in reversed(kept)), letters[::-1]
     if kind.fields is None:
-        return sizes, axes
-    return (*sizes, N_COLOURS), axes.replace("C", "T") + "C"
+        return sizes, axes, np.dtype(np.float32).itemsize if scaled else int(kind.itemsize)
+    return (*sizes, N_COLOURS), axes.replace("C", "T") + "C", 1
 
 
 def _whole(values: AnyArray, slope: float) -> AnyArray:

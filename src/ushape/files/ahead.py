@@ -14,13 +14,20 @@ from numpy.typing import NDArray
 
 from ushape.data.images import read_image
 from ushape.files.inputs import Input, input_of
-from ushape.files.pages import Pages
+from ushape.files.pages import Pages, bytes_at_once
 from ushape.preparation import Preparation
 
 __all__ = ["MOST_BYTES", "Opened", "opened_ahead"]
 
 MOST_BYTES = 2**28
-"""Files larger than this wait for their turn: two of them might not fit into memory."""
+"""Arrays larger than this wait for their turn: two of them might not fit into memory. A file says little of that: a
+compressed one may hold a thousand times its size."""
+
+
+def is_small(item: Input) -> bool:
+    """Whether what is read first of a file may lie in memory beside an image that is computed."""
+    wanted = None if item.layout is None else bytes_at_once(item.layout, item.pages[0])
+    return wanted is not None and wanted <= MOST_BYTES
 
 
 class Opened:
@@ -41,7 +48,7 @@ class Opened:
         """Understand the file and read its first image; what fails is kept for whoever asks."""
         try:
             item = input_of(self.path, self.preparation)
-            skip = done(item) or self.path.stat().st_size > MOST_BYTES
+            skip = done(item) or not is_small(item)
         except Exception as error:
             self.understood.set_exception(error)
             return

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ushape.data.dataset import Spacing
-from ushape.data.headers import stem_of
+from ushape.data.headers import Layout, stem_of
 from ushape.data.images import is_image_file, read_layout
 from ushape.data.naming import images_in
 from ushape.data.spacing import read_spacing
@@ -31,6 +31,7 @@ class Input:
     axes     what the file's dimensions are, where that is known better than the file says
     spacing  of a pixel of the images or of the volume, where the file tells it
     finding  how its pages were understood, for a person
+    layout   what the file's header says; None where it was not asked
     """
 
     path: Path
@@ -39,6 +40,7 @@ class Input:
     axes: str | None = None
     spacing: Spacing | None = None
     finding: str = ""
+    layout: Layout | None = None
 
     @property
     def is_stack(self) -> bool:
@@ -119,11 +121,12 @@ def input_of(path: Path, preparation: Preparation) -> Input:
     n = layout.n_pages
     if preparation.dims == 3:
         unsaid = "P" in layout.axes and "Z" not in layout.axes
-        return Input(path, name, axes=layout.axes.replace("P", "Z") if unsaid else None, spacing=spacing)
+        axes = layout.axes.replace("P", "Z") if unsaid else None
+        return Input(path, name, axes=axes, spacing=spacing, layout=layout)
     if n == 1:
-        return Input(path, name, (0,), spacing=spacing)
+        return Input(path, name, (0,), spacing=spacing, layout=layout)
     if n == preparation.channels and len(layout.axes) == 3:
         finding = f"{path.name}: its {n} pages are read as channels, as many as the model takes"
-        return Input(path, name, axes="CYX", spacing=spacing, finding=finding)
+        return Input(path, name, axes="CYX", spacing=spacing, finding=finding, layout=layout)
     finding = f"{path.name}: its {n} pages are predicted one by one; their labels are the pages of one file"
-    return Input(path, name, tuple(range(n)), spacing=spacing, finding=finding)
+    return Input(path, name, tuple(range(n)), spacing=spacing, finding=finding, layout=layout)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ushape.data.headers import Layout, read_layout
 from ushape.errors import DataError
 
-__all__ = ["Pages"]
+__all__ = ["Pages", "bytes_at_once"]
 
 MOST_VALUES = 2**28
 """Pixels, over all pages and channels, that are read at once: half a gigabyte of 16-bit images."""
@@ -35,6 +35,16 @@ def fits(layout: Layout) -> bool:
     """Whether all pages can be read as the slices of one volume that is not too large."""
     one_axis = sum(axis in "PZ" for axis in layout.axes) == 1
     return one_axis and layout.n_pages > 1 and not layout.alpha and math.prod(layout.shape) <= MOST_VALUES
+
+
+def bytes_at_once(layout: Layout, page: int | None) -> int | None:
+    """Bytes of the array that is read when a page, or for None all of the file, is asked for first.
+
+    None where the header does not tell.
+    """
+    if layout.nbytes is None or page is None or fits(layout):
+        return layout.nbytes
+    return layout.nbytes // layout.n_pages
 
 
 @dataclass

@@ -57,6 +57,9 @@ def predict_pages(
         with reasons.gathering(page if item.is_stack else None):
             image = file.image(item, index)
             prediction = model.predict(image, axes="CZYX" if image.ndim == 4 else "CYX", symmetries=symmetries)
+            cost = model.engines.news()
+            if cost:
+                say(cost)
             results.write_page(item, page, image, prediction)
             labels = with_page(labels, item, index, prediction.labels) if item.is_stack else prediction.labels
             name = str(item.path) if model.task == "classification" else item.page_name(page)
@@ -117,7 +120,7 @@ def predict_files(
     symmetries  1, 2, 4 or 8 flips and quarter turns to average over, or 7 angles, as in the paper
     overwrite   replace results from before
     resume      continue an interrupted prediction with the same model and options: images with all results are skipped
-    say         called with words for a person after each image
+    say         called with words for a person after each image, and once with what a conversion has cost
 
     RecipeError or DataError, before anything is done, for what would fail every image.
     """

@@ -12,9 +12,11 @@ All but torch take float32 images: float64 is refused, because they would round 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import torch
@@ -23,15 +25,38 @@ from numpy.typing import NDArray
 from ushape.errors import RecipeError
 from ushape.network.classifier import Classifier
 from ushape.prediction.conversions import Conversion, Keys, Network, Shelf
-from ushape.prediction.onnx_engine import OnnxRunner, convert_to_onnx
-from ushape.prediction.openvino_engine import OpenVinoRunner, convert_to_openvino
+from ushape.prediction.onnx_engine import OnnxRunner, convert_to_onnx, need_onnx, need_onnxruntime
+from ushape.prediction.openvino_engine import OpenVinoRunner, convert_to_openvino, need_openvino
 from ushape.prediction.packages import version_of
 
 __all__ = ["CPU_ENGINES", "ConvertedEngine", "Engine", "Engines", "check_engine", "open_engine"]
 
 Engine = Literal["auto", "torch", "openvino", "int8", "onnxruntime"]
 CPU_ENGINES = ("openvino", "int8", "onnxruntime")
-Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+CONVERTED_TO = {"openvino": "OpenVINO", "onnxruntime": "ONNX"}
+"""What a network becomes, in a sentence; to int8 it is quantised by a command of its own."""
+
+
+class Run(Protocol):
+    """A compiled network: images (B, C, *size) float32 of a legal size -> probabilities."""
+
+    compiling: float
+    """Seconds that compiling has taken so far; 0 before anything is compiled."""
+
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See above."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """That a conversion was made, and not found.
+
+    seconds  that it took
+    path     the file it is kept in; None where it is kept in memory
+    """
+
+    seconds: float
+    path: Path | None
 
 
 def check_engine(engine: str, device: str) -> None:
@@ -49,11 +74,12 @@ class ConvertedEngine:
     """A network that another engine runs, in the place of `TorchEngine`.
 
     network  what was converted: for its checks and its geometry
-    run      images (B, C, *size) float32 of a legal size -> probabilities
+    run      the compiled network
+    made     how it was converted; None where a conversion was found
     """
 
-    def __init__(self, network: Network, run: Run) -> None:
-        self.network, self.run = network, run
+    def __init__(self, network: Network, run: Run, made: Made | None = None) -> None:
+        self.network, self.run, self.made = network, run, made
 
     def __call__(self, tiles: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
         """(B, C, *read) float32 -> (B, K, *out) float32; of a classifier (B, K)."""
@@ -74,26 +100,44 @@ class ConvertedEngine:
         return answer[(slice(None), slice(None), *map(slice, size))] if answer.ndim > 2 else answer
 
 
-def kept(shelf: Shelf, engine: str, key: str, convert: Callable[[str], Conversion]) -> Conversion:
-    """The conversion with this key from the shelf, or a new one, which is put there."""
-    found = shelf.read(engine)
-    if found is None or found.key != key:
-        found = convert(key)
-        shelf.write(engine, found)
-    return found
+def kept(shelf: Shelf, engine: str, key: str, convert: Callable[[str], Conversion]) -> tuple[Conversion, Made | None]:
+    """(the conversion with this key from the shelf, None), or (a new one, which is put there, how it was made)."""
+    found = shelf.read(engine, key)
+    if found is not None:
+        return found, None
+    begun = time.perf_counter()
+    conversion = convert(key)
+    seconds = time.perf_counter() - begun
+    return conversion, Made(seconds, shelf.write(engine, conversion))
 
 
 def quantised(shelf: Shelf, key: str) -> Conversion:
     """The conversion to int8; RecipeError where it has not been made for these weights."""
-    found = shelf.read("int8")
-    if found is not None and found.key == key:
+    found = shelf.read("int8", key)
+    if found is not None:
         return found
-    reason = "none" if found is None and not shelf.has("int8") else "a damaged one"
-    reason = "one of other weights" if found is not None else reason
+    reason = "a damaged one" if shelf.has("int8") else "none"
+    reason = "one of other weights" if shelf.read("int8") is not None else reason
     raise RecipeError(
         f"expected a network quantised to int8 beside the model, found {reason}; make it with: "
         "ushape quantise MODEL DATA"
     )
+
+
+def key_by(engine: str, key: str) -> str:
+    """The key of a conversion: that of the weights, and the version of what converts where that matters."""
+    made_by = {"openvino": f" openvino {version_of('openvino')}", "onnxruntime": f" torch {torch.__version__}"}
+    return key + made_by.get(engine, "")
+
+
+def need_packages(engine: str, *, converting: bool) -> None:
+    """RecipeError where a package is missing that runs the engine or, with `converting`, brings a network to it."""
+    if engine != "onnxruntime":
+        need_openvino()
+        return
+    need_onnxruntime()
+    if converting:
+        need_onnx()
 
 
 def open_engine(
@@ -107,13 +151,10 @@ def open_engine(
     threads = torch.get_num_threads()
     if engine == "int8":
         return ConvertedEngine(network, OpenVinoRunner(quantised(shelf, key).parts, dtype, threads))
-    if engine == "onnxruntime":
-        made_by, convert = f"torch {torch.__version__}", convert_to_onnx
-    else:
-        made_by, convert = f"openvino {version_of('openvino')}", convert_to_openvino
-    found = kept(shelf, engine, f"{key} {made_by}", lambda name: convert(network, n_class_channels, name))
+    convert = convert_to_onnx if engine == "onnxruntime" else convert_to_openvino
+    found, made = kept(shelf, engine, key_by(engine, key), lambda name: convert(network, n_class_channels, name))
     run = OnnxRunner(found.parts, threads) if engine == "onnxruntime" else OpenVinoRunner(found.parts, dtype, threads)
-    return ConvertedEngine(network, run)
+    return ConvertedEngine(network, run, made)
 
 
 class Engines:
@@ -129,6 +170,7 @@ class Engines:
         self.shelf = shelf or Shelf()
         self.key_of = Keys()
         self.open: tuple[tuple[object, ...], ConvertedEngine] | None = None
+        self.told: ConvertedEngine | None = None
         self.lock = threading.RLock()
 
     def __reduce__(self) -> tuple[type[Engines], tuple[Shelf]]:
@@ -145,8 +187,40 @@ class Engines:
                 self.open = wanted, open_engine(engine, network, n_class_channels, key, self.shelf, dtype)
             return self.open[1]
 
+    def check(self, engine: str, network: Network, n_class_channels: int, dtype: torch.dtype) -> None:
+        """RecipeError where the engine cannot be opened, as far as that is known before anything is converted."""
+        if engine == "int8":
+            # Nothing is converted for it: what is needed lies there, or the engine is refused.
+            self(engine, network, n_class_channels, dtype)
+            return
+        with self.lock:
+            key = key_by(engine, self.key_of(network, n_class_channels))
+            converting = self.shelf.facts(engine, key) is None
+        need_packages(engine, converting=converting)
+
     def keep(self, engine: str, conversion: Conversion) -> Path | None:
         """Put a conversion on the shelf and close what is open, which may be an older one; the file, or None."""
         with self.lock:
             self.open = None
             return self.shelf.write(engine, conversion)
+
+    def seconds(self) -> tuple[float, float]:
+        """What (converting, compiling) for the open engine has taken; 0 where that was not needed."""
+        if self.open is None:
+            return 0.0, 0.0
+        opened = self.open[1]
+        return (0.0 if opened.made is None else opened.made.seconds), opened.run.compiling
+
+    def news(self) -> str:
+        """What a conversion has cost, in a sentence, once it is compiled; empty where it was told, or none was made."""
+        with self.lock:
+            if self.open is None or self.open[1] is self.told:
+                return ""
+            (engine, *_), opened = self.open
+            converting, compiling = self.seconds()
+            if opened.made is None or not compiling:
+                return ""
+            self.told, path = opened, opened.made.path
+        place = "in memory only" if path is None else f"beside the model ({path.parent.name}/{path.name})"
+        told = f"converted to {CONVERTED_TO[str(engine)]} in {converting:.1f} s, compiled in {compiling:.1f} s"
+        return f"{told}; kept {place}"

@@ -2,8 +2,9 @@
 
 A conversion takes seconds, so it is kept: in a folder beside the model file, or in memory for a model without a file.
 Each one is one safetensors file, named after the engine, with its bytes as tensors and a JSON text as metadata. It
-carries the key of the weights it was made from; weights with another key get a new conversion in its place, and so
-does a damaged file. Nothing that is read can run code.
+carries the key of the weights it was made from; where the file's weights have another one, it is made anew in its
+place, and so is a damaged file. The folder belongs to the file: a model that was loaded and has other weights since
+keeps its conversions in memory. Nothing that is read can run code.
 
     model.safetensors
     model.safetensors.engines/openvino.safetensors
@@ -18,7 +19,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +36,7 @@ from ushape.network.hardware import in_best_format
 from ushape.network.unet import UNet
 from ushape.prediction.engines import to_maps
 
-__all__ = ["Conversion", "Graph", "Keys", "Network", "Shelf", "as_traced", "key_of"]
+__all__ = ["Conversion", "Graph", "Keys", "Network", "Shelf", "as_traced", "key_of", "weights_key"]
 
 Network = UNet | Classifier
 METADATA_KEY = "ushape conversion"
@@ -79,6 +80,11 @@ def key_of(settings: Mapping[str, Any], tensors: Mapping[str, Tensor], n_class_c
         digest.update(f"|{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def weights_key(key: str) -> str:
+    """Of a conversion's key the part that `key_of` gives; what made the conversion stands behind it."""
+    return key.partition(" ")[0]
 
 
 class Keys:
@@ -154,16 +160,17 @@ class Shelf:
     """Where the conversions of one model lie: in a folder, and in memory where there is none or it cannot be written.
 
     folder  need not exist; None for a model without a file
+    owner   gives the key of the weights that the folder's conversions are made from; None where any may lie there
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path | None = None, owner: Callable[[], str] | None = None) -> None:
+        self.folder, self.owner = folder, owner
         self.kept: dict[str, Conversion] = {}
 
     @classmethod
-    def beside(cls, model_file: Path) -> Shelf:
+    def beside(cls, model_file: Path, owner: Callable[[], str] | None = None) -> Shelf:
         """The shelf of a model file."""
-        return cls(model_file.with_name(model_file.name + ".engines"))
+        return cls(model_file.with_name(model_file.name + ".engines"), owner)
 
     def path(self, engine: str) -> Path | None:
         """The file of an engine's conversion, whether it is there or not; None without a folder."""
@@ -174,24 +181,33 @@ class Shelf:
         path = self.path(engine)
         return engine in self.kept or (path is not None and path.is_file())
 
-    def facts(self, engine: str) -> tuple[str, dict[str, Any]] | None:
-        """(key, facts) of a conversion, without reading all of it; None where there is none that can be read."""
-        found = self.find(engine, whole=False)
+    def facts(self, engine: str, key: str | None = None) -> tuple[str, dict[str, Any]] | None:
+        """(key, facts) of what `read` gives, without reading all of it; the file may be damaged behind its head."""
+        found = self.find(engine, key, whole=False)
         return None if found is None else (found.key, dict(found.facts))
 
-    def read(self, engine: str) -> Conversion | None:
-        """The conversion for an engine; None where there is none, or a damaged one."""
-        return self.find(engine, whole=True)
+    def read(self, engine: str, key: str | None = None) -> Conversion | None:
+        """The conversion for an engine; None where there is none, or a damaged one.
 
-    def find(self, engine: str, *, whole: bool) -> Conversion | None:
+        key  that it must have; None: any
+        """
+        return self.find(engine, key, whole=True)
+
+    def find(self, engine: str, key: str | None, *, whole: bool) -> Conversion | None:
         """The conversion in memory or else in its file."""
-        path = self.path(engine)
-        return self.kept.get(engine) or (None if path is None else read_conversion(path, whole=whole))
+        path, found = self.path(engine), self.kept.get(engine)
+        if found is None or key not in (None, found.key):
+            found = None if path is None else read_conversion(path, whole=whole)
+        return found if found is not None and key in (None, found.key) else None
+
+    def takes(self, conversion: Conversion) -> bool:
+        """Whether the folder is the place for a conversion: not where it belongs to other weights."""
+        return self.folder is not None and (self.owner is None or weights_key(conversion.key) == self.owner())
 
     def write(self, engine: str, conversion: Conversion) -> Path | None:
         """Keep a conversion, complete or not at all; the file, or None where it is kept in memory only."""
         path = self.path(engine)
-        if path is None:
+        if path is None or not self.takes(conversion):
             self.kept[engine] = conversion
             return None
         about = {"key": conversion.key, "facts": dict(conversion.facts), "checksum": checksum(conversion.parts)}

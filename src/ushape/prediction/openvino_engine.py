@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
+import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from ushape.prediction.conversions import Conversion, Network, as_traced
 from ushape.prediction.packages import need, version_of
 
-__all__ = ["OpenVinoRunner", "convert_to_openvino", "openvino_bytes", "openvino_graph"]
+__all__ = ["OpenVinoRunner", "convert_to_openvino", "need_openvino", "openvino_bytes", "openvino_graph"]
 
 PURPOSE = "for --engine openvino or int8"
 EXTRA = "openvino"
@@ -31,9 +32,14 @@ MOST_SIZES = 4
 """Sizes of tiles that are compiled for, each with its own memory for activations."""
 
 
+def need_openvino() -> Any:
+    """The package; RecipeError where it is missing."""
+    return need("openvino", PURPOSE, EXTRA)
+
+
 def openvino_bytes(graph: Any) -> dict[str, bytes]:
     """An OpenVINO graph as the bytes of its two files, weights in float32."""
-    openvino = need("openvino", PURPOSE, EXTRA)
+    openvino = need_openvino()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.xml"
         # Left to its default it would round the weights to float16.
@@ -43,14 +49,14 @@ def openvino_bytes(graph: Any) -> dict[str, bytes]:
 
 def openvino_graph(parts: Mapping[str, bytes]) -> Any:
     """The inverse of `openvino_bytes`."""
-    openvino = need("openvino", PURPOSE, EXTRA)
+    openvino = need_openvino()
     weights = openvino.Tensor(np.frombuffer(parts["bin"], np.uint8).copy())
     return openvino.Core().read_model(parts["xml"], weights)
 
 
 def convert_to_openvino(network: Network, n_class_channels: int, key: str) -> Conversion:
     """The network and its probabilities as an OpenVINO graph for images of every legal size."""
-    openvino = need("openvino", PURPOSE, EXTRA)
+    openvino = need_openvino()
     with as_traced(network, n_class_channels) as (graph, example), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         shape = [-1, network.in_channels, *[-1] * network.dims]
@@ -66,7 +72,8 @@ class OpenVinoRunner:
     """
 
     def __init__(self, parts: Mapping[str, bytes], dtype: torch.dtype, threads: int) -> None:
-        openvino = need("openvino", PURPOSE, EXTRA)
+        openvino = need_openvino()
+        self.compiling = 0.0
         self.core = openvino.Core()
         self.graph = openvino_graph(parts)
         self.options = {
@@ -83,11 +90,12 @@ class OpenVinoRunner:
         if shape not in self.requests and len(self.requests) >= MOST_SIZES:
             shape = ()
         if shape not in self.requests:
-            graph = self.graph
+            begun, graph = time.perf_counter(), self.graph
             if shape:
                 graph = graph.clone()
                 graph.reshape(list(shape))
             self.requests[shape] = self.core.compile_model(graph, "CPU", self.options).create_infer_request()
+            self.compiling += time.perf_counter() - begun
         return self.requests[shape]
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:

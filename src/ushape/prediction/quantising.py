@@ -31,6 +31,11 @@ MOST_TILES = 128
 """Tiles that the ranges are taken from."""
 
 
+def counted(n: int, what: str) -> str:
+    """As in '1 image' and '2 images'."""
+    return f"{n} {what}{'s' * (n != 1)}"
+
+
 @dataclass(frozen=True)
 class Quantised:
     """What quantisation to int8 came to.
@@ -39,8 +44,11 @@ class Quantised:
     before, after  the score in float and in int8
     bound       the largest drop that is accepted
     tiles       how many the ranges were taken from
+    calibrated  how many images the tiles are of
+    judged      how many other images were scored
     path        the file it was written to; None where it was not accepted, or kept in memory
-    problems    images that could not be scored, one sentence each
+    problems    images that could not be used, one sentence each
+    note        how the images were divided, where that is out of the ordinary
     """
 
     score: str
@@ -48,8 +56,11 @@ class Quantised:
     after: float
     bound: float
     tiles: int
+    calibrated: int
+    judged: int
     path: Path | None = None
     problems: tuple[str, ...] = ()
+    note: str = ""
 
     @property
     def drop(self) -> float:
@@ -67,7 +78,9 @@ class Quantised:
         if not self.accepted:
             verdict = f"by {self.drop:.4f}, not less than the bound of {self.bound:g}; not kept; "
             verdict += "raise --bound, or go on in float"
-        return f"{self.score} {self.before:.4f} in float, {self.after:.4f} in int8: falls {verdict}"
+        shown = f"calibrated with {counted(self.tiles, 'tile')} of {counted(self.calibrated, 'image')}"
+        scores = f"{self.score} {self.before:.4f} in float, {self.after:.4f} in int8"
+        return f"{shown}, judged on {counted(self.judged, 'image')}; {scores}: falls {verdict}"
 
 
 def need_quantiser() -> None:

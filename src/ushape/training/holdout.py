@@ -17,7 +17,6 @@ from ushape.data.dataset import Dataset, split_validation
 from ushape.errors import DataError
 from ushape.training.classifying import split_labels
 from ushape.training.examples import Example
-from ushape.training.recipe import Recipe
 
 __all__ = ["cut_image", "hold_out"]
 
@@ -79,23 +78,29 @@ def cut_image(example: Example, margin: int) -> tuple[Example, Example, str]:
     )
 
 
-def hold_out(dataset: Dataset, examples: Sequence[Example], recipe: Recipe) -> tuple[list[Example], list[Example], str]:
-    """(training, validation, sentence) of examples that have been read; the sentence is empty for whole images."""
+def hold_out(
+    dataset: Dataset, examples: Sequence[Example], share: float, margin: int
+) -> tuple[list[Example], list[Example], str]:
+    """(training, validation, sentence) of examples that have been read; the sentence is empty for whole images.
+
+    share   of the images to hold out
+    margin  of the network, in pixels: the gap inside a single image
+    """
     if dataset.task == "classification":
         labels = np.array([int(example.mask) for example in examples])
         groups = [example.sample.group or example.sample.name for example in examples]
-        parts = split_labels(labels, recipe.validation, groups)
+        parts = split_labels(labels, share, groups)
         first, second = ([examples[i] for i in part] for part in parts)
         return first, second, ""
     filled = [example for example in examples if is_annotated(example)]
     empty = [example for example in examples if not is_annotated(example)]
     if len(filled) == 1:
-        training, validation, sentence = cut_image(filled[0], recipe.geometry.margin)
+        training, validation, sentence = cut_image(filled[0], margin)
         return [training, *empty], [validation], sentence
-    first, second = split_whole(dataset, examples, recipe.validation)
+    first, second = split_whole(dataset, examples, share)
     if not any(map(is_annotated, first)) or not any(map(is_annotated, second)):
         # Where all objects fell to one side nothing could be learnt, or nothing be judged.
-        first, second = split_whole(dataset, filled, recipe.validation)
+        first, second = split_whole(dataset, filled, share)
         first += empty
     return first, second, ""
 

@@ -46,6 +46,7 @@ class Planned:
     start     the model whose weights training starts from; None for random ones
     doctor    all that the data doctor has to say, what was understood and what could not be used included
     concerns  what of it is an error or a warning and stands neither in `findings` nor in `problems`
+    validated_on  the name of the data that were given to validate on; empty where a part of the data is held out
     """
 
     recipe: Recipe
@@ -58,6 +59,7 @@ class Planned:
     start: Model | None = None
     doctor: tuple[Finding, ...] = ()
     concerns: tuple[str, ...] = ()
+    validated_on: str = ""
 
 
 def measure_speed(device: torch.device, dims: int) -> Speed:
@@ -185,7 +187,7 @@ def make_plan(
     chosen = choose_recipe(recipe, settings, summary, seconds, choose_device(device), start)
     findings = list(dataset.findings)
     if validation is None:
-        examples, held_out, sentence = hold_out(dataset, examples, chosen)
+        examples, held_out, sentence = hold_out(dataset, examples, chosen.validation, chosen.geometry.margin)
         findings += [sentence] if sentence else []
         summary = replace(summarise(dataset, examples), neighbours=summary.neighbours)
     else:
@@ -209,5 +211,15 @@ def make_plan(
             "these were learnt by heart; name other data with --val"
         )
     return Planned(
-        chosen, summary, examples, held_out, tuple(findings), told, dataset.fingerprint, start, doctor, tuple(concerns)
+        chosen,
+        summary,
+        examples,
+        held_out,
+        tuple(findings),
+        told,
+        dataset.fingerprint,
+        start,
+        doctor,
+        tuple(concerns),
+        validated_on="" if validation is None else validation.name,
     )

@@ -428,6 +428,7 @@ class Session:
             "validation scores, used for choosing": scores,
             "data": self.planned.summary.name,
             "data fingerprint": self.planned.fingerprint,
+            "validated on": self.planned.validated_on,
             "n_images": self.planned.summary.n_images,
             "steps": self.state.step,
             "seed": self.seed,
