@@ -137,6 +137,17 @@ def test_averaging_over_symmetries_turns_with_the_image():
     np.testing.assert_allclose(np.rot90(there, axes=(1, 2)), turned, atol=1e-4)
 
 
+def test_what_the_recipe_averages_over_is_what_the_model_does_and_can_be_overruled(tmp_path):
+    model = small_model(rotations=8)
+    loaded = load(model.save(tmp_path / "model.safetensors"))
+    assert loaded.rotations == 8
+    assert "8, averaged when" in describe_model(tmp_path / "model.safetensors")[1]
+    image = noise(40, 52)
+    once, averaged = (loaded.predict(image, symmetries=n).probabilities for n in (1, 8))
+    assert np.abs(once - averaged).max() > 1e-4
+    np.testing.assert_array_equal(loaded.predict(image).probabilities, averaged)
+
+
 def test_the_tile_size_changes_nothing_but_rounding():
     image = noise(150, 130)
     whole = small_model(precision="float32").predict(image).probabilities

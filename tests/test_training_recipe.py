@@ -1,5 +1,6 @@
 """A recipe is a value: written, read and changed by name, wrong values refused in a sentence."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -42,6 +43,7 @@ def test_settings_are_applied_together_and_named_among_the_reasons():
         ('patch=["a", "b"]', r"^expected a patch of whole numbers like \[256, 256\], found \('a', 'b'\)"),
         ("normalisation=foo", r"^expected normalisation to be image or dataset, found 'foo'; choose one$"),
         ("augmentation.elastic=-1", r"^expected augmentation.elastic to be 0 \(off\) or more, found -1.0"),
+        ("rotations=3", r"^expected 1, 2, 4, 7 or 8 rotations, found 3; choose one of these$"),
         ("network.channels=0", r"^expected channels to be a whole number of at least 1, found 0; change it$"),
         ("augmentation.mirror=1", r"^expected augmentation.mirror to be a bool like True, found 1"),
     ],
@@ -49,6 +51,16 @@ def test_settings_are_applied_together_and_named_among_the_reasons():
 def test_a_wrong_setting_is_refused(setting, message):
     with pytest.raises(RecipeError, match=message):
         with_settings(plan_recipe(CELLS), [setting])
+
+
+def test_predictions_are_averaged_where_one_of_two_classes_keeps_pieces_apart():
+    membranes = replace(CELLS, task="semantic", classes=("membrane", "cell"), diameter=None, shares=(0.2, 0.8))
+    recipe = plan_recipe(membranes)
+    assert recipe.rotations == 8
+    assert any("--rotations 1 predicts 8 times faster" in reason for reason in recipe.reasons)
+    volumes = replace(membranes, sizes=((40, 64, 64),))
+    three = replace(membranes, classes=("a", "b", "c"), shares=(0.2, 0.2, 0.6))
+    assert [plan_recipe(each).rotations for each in (CELLS, volumes, three)] == [1, 1, 1]
 
 
 def test_a_missing_and_a_broken_recipe_file_are_refused(tmp_path):
@@ -125,3 +137,20 @@ def test_settings_that_contradict_each_other_or_the_data_are_refused():
 def test_small_steps_of_two_patches_at_least(size, batch):
     summary = DataSummary("d", "semantic", ("a", "b"), 10, 1, (size,) * 10)
     assert plan_recipe(summary).batch == batch
+
+
+def test_the_width_says_what_the_next_one_would_need():
+    speed, pixels = Speed(1e-9), 2 * 256**2
+    step = {channels: speed.step_seconds(channels, pixels) for channels in (16, 24, 32, 64)}
+    assert step[32] == pytest.approx(1e-9 * pixels * 32 * 56)
+    channels, told = choose_width(speed, 1201 * step[24], pixels)
+    assert channels == 24
+    minutes = math.ceil(1200 * step[32] / 0.85 / 60)
+    assert told.endswith(f"of 32 channels, would see fewer than 1200: it is for about {minutes} minutes")
+    assert "holds about 1201 steps, enough" in told
+    channels, told = choose_width(speed, 100 * step[16], pixels)
+    assert channels == 16
+    assert "about 100 steps only; the 1200 that a network should see would take about" in told
+    channels, told = choose_width(speed, 1201 * step[64], pixels)
+    assert channels == 64
+    assert told.endswith("the budget holds about 1201 steps of it")

@@ -31,19 +31,21 @@ class Variant:
     name       as it stands in tables
     recipe     `auto` or `paper`
     settings   what is changed in it, as with `--set`
-    rotations  that predictions are averaged over: 1, 2, 4 or 8 flips and quarter turns, or the paper's 7 angles
+    rotations  that predictions are averaged over: 1, 2, 4 or 8 flips and quarter turns, or the paper's 7 angles; the
+               recipe's own number where none is named
     splits     the only splits that it is for; () for all of the list
     """
 
     name: str
     recipe: str = "auto"
     settings: tuple[str, ...] = ()
-    rotations: int = 1
+    rotations: int | None = None
     splits: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         # Else it would be told after hours of training.
-        check_rotations(self.rotations)
+        if self.rotations is not None:
+            check_rotations(self.rotations)
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Run:
     @property
     def slug(self) -> str:
         """What the run's row is called."""
-        return f"{self.training}-{self.stage}" + (f"-x{n}" if (n := self.variant.rotations) > 1 else "")
+        return f"{self.training}-{self.stage}" + (f"-x{n}" if (n := self.variant.rotations) else "")
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,11 @@ EngineOption = Annotated[
 Data = Annotated[str, typer.Argument(help="A folder, or a name from `ushape datasets list`, with a part as name:part.")]
 ModelArgument = Annotated[str, typer.Argument(help="A run folder or a model file.")]
 Rotations = Annotated[
-    int, typer.Option(help="Average over 1, 2, 4 or 8 flips and quarter turns of each image, or the paper's 7 angles.")
+    int | None,
+    typer.Option(
+        help="Average over 1, 2, 4 or 8 flips and quarter turns of each image, or the paper's 7 angles; default: as "
+        "the recipe chose."
+    ),
 ]
 
 
@@ -207,8 +211,8 @@ def plan(
         from dataclasses import asdict
 
         from ushape.run import check_minutes
+        from ushape.training.advice import describe_plan
         from ushape.training.planning import make_plan
-        from ushape.training.recipe import write_recipe
 
         check_minutes(minutes)
         planned = make_plan(
@@ -216,11 +220,9 @@ def plan(
         )
         for problem in (*planned.problems, *planned.concerns):
             out.say(f"  warning: {problem}")
-        reasons = "\n".join(f"- {reason}" for reason in planned.recipe.reasons)
-        counts = f"{len(planned.training)} images to train on, {len(planned.validation)} held out to choose by"
         values = {"recipe": asdict(planned.recipe), "training": len(planned.training)}
         values |= {"validation": len(planned.validation), "problems": planned.problems, "concerns": planned.concerns}
-        out.result(values, f"{counts}\n{reasons}\n\n{write_recipe(planned.recipe)}")
+        out.result(values, describe_plan(planned))
 
 
 @app.command()
@@ -275,7 +277,7 @@ def predict(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")],
     save: Annotated[str, typer.Option(help="Any of labels,probabilities,overlay,table.")] = "labels",
     format: Annotated[str, typer.Option(help="Of the label images: tif, png or nii.gz.")] = "tif",
-    rotations: Rotations = 1,
+    rotations: Rotations = None,
     engine: EngineOption = EngineChoice.AUTO,
     device: Device = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist already.")] = False,
@@ -312,7 +314,7 @@ def predict(
 def evaluate(
     model: ModelArgument,
     data: Data,
-    rotations: Rotations = 1,
+    rotations: Rotations = None,
     csv: Csv = None,
     engine: EngineOption = EngineChoice.AUTO,
     device: Device = "auto",

@@ -76,6 +76,7 @@ class Model:
     """A trained network and how to use it; see the module's docstring.
 
     facts    what is worth remembering: recipe, scores, data fingerprint, software versions, precision, tile
+    rotations  turned copies of an image that prediction averages over where nobody asks for another number
     engine   what runs the network: auto, torch, openvino, int8 or onnxruntime
     colours  to show the classes in, by their index; empty where nobody chose any
     engines  those that are no part of PyTorch, and where conversions for them are kept
@@ -94,11 +95,13 @@ class Model:
     colours: tuple[Colour, ...] = ()
     engine: Engine = "auto"
     engines: Engines = field(default_factory=Engines, repr=False, compare=False)
+    rotations: int = 1
 
-    def check(self, symmetries: int) -> None:
+    def check(self, symmetries: int | None = None) -> None:
         """RecipeError for a device or an engine that is not there or a number of symmetries that is not offered."""
         check_engine(self.engine, self.device)
         choose_device(self.device)
+        symmetries = self.rotations if symmetries is None else symmetries
         if symmetries != 1 and self.task == "classification":
             raise RecipeError(
                 f"expected 1 rotation for a classifier, found {symmetries}; a turned image may be of another class"
@@ -150,7 +153,9 @@ class Model:
         found = [engine(way) for way in zip(*views, strict=True)] or [engine([])]
         return np.asarray(np.mean(found, axis=0), np.float32)
 
-    def maps(self, image: Image, *, symmetries: int = 1, progress: Progress | None = None) -> NDArray[np.float32]:
+    def maps(
+        self, image: Image, *, symmetries: int | None = None, progress: Progress | None = None
+    ) -> NDArray[np.float32]:
         """The network's maps (K, *space) float32 of an image (C, *space): class probabilities, then the distance.
 
         Of a classifier (K,).
@@ -161,7 +166,8 @@ class Model:
         prepared = self.preparation(image)
         geometry = self.network.geometry
         tile_size = self.largest_tile()
-        maps = predict_averaged(self.runner(), prepared, geometry, tile_size, rotations=symmetries, progress=progress)
+        rotations = self.rotations if symmetries is None else symmetries
+        maps = predict_averaged(self.runner(), prepared, geometry, tile_size, rotations=rotations, progress=progress)
         return maps.astype(np.float32, copy=False)
 
     def decide(self, maps: NDArray[np.float32]) -> Prediction:
@@ -178,13 +184,13 @@ class Model:
         return Prediction(np.minimum(found, 1), maps, found)
 
     def predict(
-        self, image: Image, *, axes: str | None = None, symmetries: int = 1, progress: Progress | None = None
+        self, image: Image, *, axes: str | None = None, symmetries: int | None = None, progress: Progress | None = None
     ) -> Prediction:
         """Segment one image of any size.
 
         image       (H, W), (H, W, 3 or 4), (C, H, W), or any order with `axes`; any integer or floating type
         symmetries  1, 2, 4 or 8: average over so many flips and quarter turns of the image (slower, a little better);
-                    7: over seven angles, as in the paper
+                    7: over seven angles, as in the paper; None: as the model was trained for (`rotations`)
         progress    called with (tiles done, tiles in all)
         """
         image = self.channels_first(image, axes)
@@ -238,7 +244,11 @@ class Model:
         )
 
     def evaluate(
-        self, dataset: Dataset, *, symmetries: int = 1, on_image: Callable[[Sample, Prediction], None] | None = None
+        self,
+        dataset: Dataset,
+        *,
+        symmetries: int | None = None,
+        on_image: Callable[[Sample, Prediction], None] | None = None,
     ) -> Evaluation:
         """Predict and score every image with a reference; one that cannot be scored is reported, the others are done.
 
@@ -309,6 +319,7 @@ class Model:
             "precision": self.precision,
             "tile_size": self.tile_size,
             "colours": self.colours,
+            "rotations": self.rotations,
             "facts": self.facts,
         }
         write_model(path, settings, self.network.state_dict())
@@ -339,5 +350,6 @@ def load(path: Path | str, *, device: str = "auto", engine: Engine = "auto") -> 
             tile_size=settings["tile_size"],
             # Models of the first release have none.
             colours=tuple((r, g, b) for r, g, b in settings.get("colours", ())),
+            rotations=settings.get("rotations", 1),
         )
     return replace(model, device=device, engine=engine, engines=Engines(shelf_of(path)))

@@ -171,6 +171,7 @@ def describe_model(path: Path | str) -> tuple[dict[str, Any], str]:
             f"normalised by the {preparation['normalisation']}",
             "tiled prediction": tiling,
             "decision": ", ".join(f"{name} {value}" for name, value in settings["decision"].items()),
+            "rotations": f"{settings.get('rotations', 1)}, averaged when nobody asks for another number",
             "trained on": f"{facts.get('data', 'unknown data')}, {facts.get('n_images', '?')} images, "
             f"{facts.get('steps', '?')} steps, seed {facts.get('seed', '?')}",
         }

@@ -49,7 +49,7 @@ def with_page(stack: Labels | None, item: Input, index: int, labels: Labels) -> 
 
 
 def predict_pages(
-    model: Model, file: Opened, item: Input, results: Results, symmetries: int, reasons: Reasons, say: Say
+    model: Model, file: Opened, item: Input, results: Results, symmetries: int | None, reasons: Reasons, say: Say
 ) -> None:
     """Predict the image, volume or pages of a file; pages that fail are reasons, and 0 in the labels."""
     labels: Labels | None = None
@@ -83,7 +83,7 @@ def other_spacing(item: Input, trained: dict[str, Any] | None) -> str:
     )
 
 
-def predict_file(model: Model, file: Opened, results: Results, symmetries: int, say: Say) -> list[str]:
+def predict_file(model: Model, file: Opened, results: Results, symmetries: int | None, say: Say) -> list[str]:
     """The problems of one file."""
     reasons = Reasons(file.path)
     with reasons.gathering():
@@ -107,7 +107,7 @@ def predict_files(
     *,
     save: Sequence[str] = ("labels",),
     format: str = "tif",
-    symmetries: int = 1,
+    symmetries: int | None = None,
     overwrite: bool = False,
     resume: bool = False,
     say: Say = lambda _: None,
@@ -117,7 +117,8 @@ def predict_files(
     names       files, folders or patterns
     save        any of labels, probabilities, overlay, table
     format      of the labels: tif, nii.gz, or png for single images with up to 65535 objects
-    symmetries  1, 2, 4 or 8 flips and quarter turns to average over, or 7 angles, as in the paper
+    symmetries  1, 2, 4 or 8 flips and quarter turns to average over, or 7 angles, as in the paper; None: the model's
+                own number
     overwrite   replace results from before
     resume      continue an interrupted prediction with the same model and options: images with all results are skipped
     say         called with words for a person after each image, and once with what a conversion has cost

@@ -52,16 +52,22 @@ class Pace:
     image_seconds: float = 0.0
     decide_seconds: float = 0.0
 
-    def affordable(self, count: int, share: float, times: int = 1) -> int:
-        """How many of `count` images can be looked at `times` times within a share of the budget; at least one."""
-        each = (self.image_seconds + self.decide_seconds) * times
+    def affordable(self, count: int, share: float, times: int = 1, views: int = 1) -> int:
+        """How many of `count` images can be looked at `times` times within a share of the budget; at least one.
+
+        views  turned copies of each image that are averaged
+        """
+        each = (self.image_seconds * views + self.decide_seconds) * times
         if self.minutes is None or each <= 0:
             return count
         return max(1, min(count, int(60 * self.minutes * share / each)))
 
-    def ending_seconds(self, n_watched: int, n_judged: int, n_tuned: int) -> float:
-        """What the end of a run takes: the last validation, thresholds, the scores and the report."""
-        looking = (self.image_seconds + self.decide_seconds) * (n_watched + n_judged)
+    def ending_seconds(self, n_watched: int, n_judged: int, n_tuned: int, views: int = 1) -> float:
+        """What the end of a run takes: the last validation, thresholds, the scores and the report.
+
+        views  turned copies of each judged image that are averaged
+        """
+        looking = self.decide_seconds * (n_watched + n_judged) + self.image_seconds * (n_watched + views * n_judged)
         return 1.1 * (looking + TUNING_VALUES * n_tuned * self.decide_seconds) + REPORT_SECONDS
 
     def stop(self, step: int, planned: int, n_watched: int, ending: float) -> int:

@@ -16,6 +16,7 @@ from ushape.errors import RecipeError
 from ushape.geometry import Geometry
 from ushape.network.classifier import Classifier
 from ushape.network.unet import UNet, check_settings
+from ushape.prediction.rotations import check_rotations
 from ushape.targets.maps import Encoding
 from ushape.training.augment import Augmentation
 
@@ -111,6 +112,7 @@ class Recipe:
     distance_weight  weight of the distance head's loss, for the encoding that has one
     smoothing      share of the truth that is spread over all classes, against overconfidence
     normalisation  `image` or `dataset`, see `ushape.model.Preparation`
+    rotations      turned and mirrored copies of an image that the model averages over when it predicts
     validation     share of the images held out to choose the best weights and the thresholds
     reasons        why, one sentence for each decision
     """
@@ -127,6 +129,7 @@ class Recipe:
     distance_weight: float = 1.0
     smoothing: float = 0.0
     normalisation: Literal["image", "dataset"] = "image"
+    rotations: int = 1
     validation: float = 0.2
     reasons: tuple[str, ...] = ()
 
@@ -154,6 +157,12 @@ class Recipe:
             )
         if not 0 <= self.smoothing < 1:
             raise RecipeError(f"expected smoothing to be a share from 0 to below 1, found {self.smoothing}; change it")
+        check_rotations(self.rotations)
+        if self.rotations != 1 and self.network.head != "pixels":
+            raise RecipeError(
+                f"expected 1 rotation for classes of whole images, found {self.rotations}; a turned image may be of "
+                "another class"
+            )
         if not 0 < self.validation < 1:
             raise RecipeError(f"expected validation to be a share between 0 and 1, found {self.validation}; change it")
 

@@ -82,19 +82,35 @@ def working_scale(diameter: float | None) -> int:
     return 1 << min(2, max(0, round(math.log2(diameter / WORKING_DIAMETER))))
 
 
+def minutes_wanted(step_seconds: float) -> str:
+    """The budget that holds STEPS_WANTED steps, in words."""
+    minutes = max(1, math.ceil(STEPS_WANTED * step_seconds / TRAINING_SHARE / 60))
+    return f"{minutes} minute{'s' if minutes > 1 else ''}"
+
+
 def choose_width(speed: Speed | None, seconds: float | None, pixels: int) -> tuple[int, str]:
     """(channels, sentence): the widest network that still sees enough steps."""
     if speed is None or seconds is None:
         return 32, "32 channels: the default where no time budget was measured against"
+    wider = None
     for channels in WIDTHS:
         steps = int(seconds / speed.step_seconds(channels, pixels))
         if steps >= STEPS_WANTED:
             break
+        wider = channels
+    told = (
+        f"at about {speed.step_seconds(channels, pixels):.2f} s a step on this machine the budget holds about {steps}"
+    )
+    if wider is None:
+        return channels, f"{channels} channels, the paper's width: {told} steps of it"
+    if steps < STEPS_WANTED:
+        return channels, (
+            f"{channels} channels, the fewest to choose from: {told} steps only; the {STEPS_WANTED} that a network "
+            f"should see would take about {minutes_wanted(speed.step_seconds(channels, pixels))}"
+        )
     return channels, (
-        f"{channels} channels: at about {speed.step_seconds(channels, pixels):.2f} s a step on this machine the budget "
-        f"holds about {steps} steps, and a wider network would see fewer than {STEPS_WANTED} steps"
-        if channels != WIDTHS[0]
-        else f"{channels} channels, the paper's width: the budget holds about {steps} steps of it"
+        f"{channels} channels: {told} steps, enough to learn; the next wider network, of {wider} channels, would see "
+        f"fewer than {STEPS_WANTED}: it is for about {minutes_wanted(speed.step_seconds(wider, pixels))}"
     )
 
 
@@ -152,6 +168,16 @@ def choose_encoding(summary: DataSummary) -> tuple[Encoding, str]:
     )
 
 
+def choose_rotations(summary: DataSummary) -> tuple[int, str]:
+    """(turned and mirrored copies that predictions average over, sentence): 8 for images of two classes, else 1."""
+    if summary.task != "semantic" or summary.dims != 2 or len(summary.classes) != 2:
+        return 1, ""
+    return 8, (
+        "predictions are averages over 8 turned and mirrored copies of an image: of two classes one often keeps the "
+        "pieces of the other apart, and the average closes its gaps; --rotations 1 predicts 8 times faster"
+    )
+
+
 def fewer_levels(depth: int, scale: int, side: int) -> int:
     """The most levels, up to `depth`, whose margin takes no more than GAP_SHARE of an image's side; at least 3."""
     fitting = [d for d in range(3, depth + 1) if Geometry(d, "same", scale).margin <= GAP_SHARE * side]
@@ -196,6 +222,8 @@ def plan_recipe(summary: DataSummary, *, seconds: float | None = None, speed: Sp
         "padded convolutions with batch normalisation, AdamW and a moving average of weights: they learn most in "
         "little time; predictions are exact across tiles all the same"
     )
+    rotations, reason = choose_rotations(summary)
+    reasons += [reason] if reason else []
     return Recipe(
         name="auto",
         network=NetworkSettings(channels=channels, depth=depth, scale=scale),
@@ -203,6 +231,7 @@ def plan_recipe(summary: DataSummary, *, seconds: float | None = None, speed: Sp
         patch=patch,
         batch=batch,
         augmentation=augmentation,
+        rotations=rotations,
         reasons=tuple(reasons),
     )
 

@@ -198,12 +198,13 @@ class Session:
             self.decision,
             device=str(self.device),
             colours=self.planned.summary.colours,
+            rotations=self.recipe.rotations,
         )
 
     def estimate(self, model: Model, example: Example) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-        """(maps, labels) of one image; how long both took is noted."""
+        """(maps, labels) of one image, looked at once while training; how long both took is noted."""
         begun = time.perf_counter()
-        maps = model.maps(example.image)
+        maps = model.maps(example.image, symmetries=1)
         predicted = time.perf_counter()
         labels = model.decide(maps).labels
         self.pace.image_seconds = predicted - begun
@@ -226,12 +227,16 @@ class Session:
     def ending_seconds(self) -> float:
         """What the end of the run will take."""
         n_judged, n_tuned = len(self.judged()), len(self.tuned())
-        return self.pace.ending_seconds(len(self.watched), n_judged, n_tuned)
+        return self.pace.ending_seconds(len(self.watched), n_judged, n_tuned, self.recipe.rotations)
 
     def judged(self) -> list[Example]:
         """The validation images scored at the end: all, or as many as the budget can afford."""
         held = self.planned.validation
-        return spread(held, max(len(self.watched), self.pace.affordable(len(held), JUDGING_SHARE)))
+        views = self.recipe.rotations
+        # Those that are watched all the time are affordable at the end too, unless each is then looked at several times
+        # over.
+        least = len(self.watched) if views == 1 else 1
+        return spread(held, max(least, self.pace.affordable(len(held), JUDGING_SHARE, views=views)))
 
     def tuned(self) -> list[Example]:
         """Those of them that thresholds are tuned on; none where masks hold classes."""
@@ -395,7 +400,7 @@ class Session:
         """(model, scores, labels by name): the best weights, thresholds tuned on validation images, scores there."""
         model, judged, tuned = self.model(self.best), self.judged(), self.tuned()
         # Only the tuning images' maps are kept: those of all images may not fit into memory.
-        maps = {example.sample.name: self.estimate(model, example)[0] for example in tuned}
+        maps = {example.sample.name: model.maps(example.image) for example in tuned}
         if tuned:
             references = [example.mask for example in tuned]
             self.decision, _ = tune_decision(list(maps.values()), references, self.recipe.encoding, self.score_labels)
@@ -405,7 +410,7 @@ class Session:
         tally = Tally(self.task, self.planned.summary.classes)
         for example in judged:
             name = example.sample.name
-            found = maps.pop(name) if name in maps else self.estimate(model, example)[0]
+            found = maps.pop(name) if name in maps else model.maps(example.image)
             labels[name] = model.decide(found).labels
             tally.add(name, example.mask, labels[name], example.sample.complete)
             counted = self.calibration(found, example.mask)

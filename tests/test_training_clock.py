@@ -1,0 +1,22 @@
+"""What fits into a budget: integers, worked out by hand."""
+
+import pytest
+
+from ushape.training.clock import REPORT_SECONDS, Clock, Pace
+
+
+def pace() -> Pace:
+    return Pace(Clock(), minutes=10, image_seconds=2.0, decide_seconds=0.5)
+
+
+def test_images_that_are_looked_at_several_times_take_so_much_longer():
+    # A tenth of ten minutes: 60 s at 2.5 s an image, then at 5 s, then at 16.5 s.
+    assert [pace().affordable(100, 0.1), pace().affordable(100, 0.1, times=2)] == [24, 12]
+    assert pace().affordable(100, 0.1, views=8) == 3
+    assert pace().affordable(2, 0.1, views=8) == 2
+
+
+def test_the_end_of_a_run_counts_every_look():
+    # Four watched images and six judged ones, none tuned on.
+    assert pace().ending_seconds(4, 6, 0) == pytest.approx(1.1 * 10 * 2.5 + REPORT_SECONDS)
+    assert pace().ending_seconds(4, 6, 0, views=8) == pytest.approx(1.1 * (10 * 0.5 + 4 * 2 + 48 * 2) + REPORT_SECONDS)
