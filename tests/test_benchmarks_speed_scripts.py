@@ -307,7 +307,7 @@ def test_another_json_in_the_folder_is_told_and_the_results_are_shown(tmp_path, 
     told = [line.split(" ", 1)[1] for line in words.splitlines()]
     assert told == [
         f"{tmp_path}/foreign.json: expected a result of these scripts, found another JSON; skipped",
-        f"{tmp_path}/mine.json: expected one of {', '.join(speed_all.ORDER)}; it has no place in the page; skipped",
+        f"{tmp_path}: expected results called {', '.join(speed_all.ORDER)}, found mine; skipped",
     ]
     assert page.read_text().index("## Step") < page.read_text().index("## Sampling")
 
