@@ -1,6 +1,6 @@
 """Prediction of one large image, side by side: the same network, the same weights, in processes of their own.
 
-    PYTHONPATH=src python benchmarks/speed_predict.py [--form quick] [--engines torch,openvino,int8]
+    PYTHONPATH=src python benchmarks/speed_predict.py [--form quick] [--engines torch,openvino,int8] [--tiles 1120,1600]
 
 Ours is what `ushape predict` does, in the machine's best number format and in float32; MONAI's
 `sliding_window_inference` at its defaults, with windows of the training patch, then with our tile, one at a time as
@@ -9,7 +9,8 @@ a process of its own, taken in turns; memory is what prediction needs on top of 
 Agreement is with the answer of one pass in float32 over a window with all its context, a central part that sees no
 border of the image (there the methods differ on purpose): the largest difference of a probability, and the share of
 pixels whose label changed. An int8 copy is quantised in this sitting with the images that the model was trained on; how
-much Dice it loses is scored on simulated images that the model has not seen.
+much Dice it loses is scored on simulated images that the model has not seen. Sides of our tiles may be named: a larger
+one reads less in vain and takes more memory.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +75,18 @@ def geometry_tile(model: Model) -> int:
     return model.network.geometry.legal_at_most(model.largest_tile())
 
 
-def tasks(model: Model, path: Path, side: int, engines: Sequence[str], *, thorough: bool) -> dict[str, Task]:
-    """Ours first, then the others, by the names that the table shows; thorough shows one line more."""
+def tasks(
+    model: Model, path: Path, side: int, engines: Sequence[str], sides: Sequence[int] = (), *, thorough: bool
+) -> dict[str, Task]:
+    """Ours first, then the others, by the names that the table shows; thorough shows one line more.
+
+    sides  of our tiles, each with each engine, beside what the model chooses
+    """
     tile, overlap = our_tiling(model)
     base = partial(Task, model=str(path), side=side)
     listed = {f"ushape, {engine}": base("ushape", engine=engine) for engine in engines}
+    for engine, ours in product(engines, sides):
+        listed[f"ushape, {engine}, tile {ours}"] = base("ushape", engine=engine, our_tile=ours)
     listed["ushape, torch, float32"] = base("ushape", precision="float32")
     listed[f"MONAI, defaults, window {PATCH}"] = base("monai", tile=PATCH)
     if thorough:
@@ -104,14 +113,15 @@ def columns(engines: Sequence[str]) -> tuple[str, ...]:
 def prepared(task: Task, after: Callable[[dict[str, Any]], None], sitting: Sitting) -> Prepared:
     """A task to be timed; for int8 with a new copy beside the model, and what it loses among the facts."""
     ready = in_own_process(task, after)
-    if task.engine == "int8":
+    # Once in a sitting: rows with other tiles have the same copy.
+    if task.engine == "int8" and not task.our_tile:
         tell("  predict: quantising")
         unseen = phantom_dataset(UNSEEN[sitting.form], seed=1, name="unseen")
         ready.facts.update(keep_int8_copy(load(task.model, device="cpu"), training_data(), unseen))
     return ready
 
 
-def tables(sitting: Sitting, engines: Sequence[str]) -> list[Table]:
+def tables(sitting: Sitting, engines: Sequence[str], sides: Sequence[int] = ()) -> list[Table]:
     """One table."""
     path, side = trained_model(sitting), SIDES[sitting.form]
     model = load(path, device="cpu")
@@ -119,7 +129,7 @@ def tables(sitting: Sitting, engines: Sequence[str]) -> list[Table]:
     thorough = sitting.form != "quick"
     with tempfile.TemporaryDirectory() as name:
         competitors = []
-        for index, (told, task) in enumerate(tasks(model, path, side, engines, thorough=thorough).items()):
+        for index, (told, task) in enumerate(tasks(model, path, side, engines, sides, thorough=thorough).items()):
             answer = Path(name) / f"{index}.npy"
             after = partial(compare, answer=answer, reference=reference)
             given = Task(**{**vars(task), "answer": str(answer)})
@@ -135,10 +145,12 @@ def main() -> None:
     """Measure, write, print."""
     options = parser(__doc__)
     options.add_argument("--engines", default="torch", help="engines of ours, with commas between")
+    options.add_argument("--tiles", default="", help="sides of our tiles in pixels, with commas between")
     asked = options.parse_args()
+    sides = [int(side) for side in asked.tiles.split(",") if side]
     about = (__doc__ or "").partition("\n\n")[2].partition("\n\n")[2].strip()
     sitting = Sitting(asked.form, asked.output)
-    measure(sitting, "predict", TITLE, about, partial(tables, engines=asked.engines.split(",")))
+    measure(sitting, "predict", TITLE, about, partial(tables, engines=asked.engines.split(","), sides=sides))
 
 
 if __name__ == "__main__":

@@ -191,6 +191,22 @@ def test_others_get_our_tile_and_our_overlap():
     assert (defaults.tile, defaults.overlap, defaults.blend) == (256, 0.25, "constant")
 
 
+def test_ours_has_a_row_for_each_side_of_tiles_that_is_named():
+    model = small_model()
+    made = speed_predict.tasks(model, Path("m"), 600, ["torch", "int8"], [64, 128], thorough=False)
+    assert list(made)[:7] == [
+        "ushape, torch",
+        "ushape, int8",
+        "ushape, torch, tile 64",
+        "ushape, torch, tile 128",
+        "ushape, int8, tile 64",
+        "ushape, int8, tile 128",
+        "ushape, torch, float32",
+    ]
+    sizes = [predicting.ours(model, made[name]).__self__.tile_size for name in list(made)[:7]]
+    assert sizes == [96, 96, 64, 128, 64, 128, 96]
+
+
 def name_of(made, task):
     return next(name for name, each in made.items() if each is task)
 
@@ -262,6 +278,9 @@ def test_int8_is_quantised_for_its_own_row_only(monkeypatch):
         ready = speed_predict.prepared(Task("ushape", "m", 600, engine=engine), lambda facts: None, sitting)
         assert ready.facts.get("Dice lost") == ("0.0010" if engine == "int8" else None)
     assert asked == [("m", 6, 8)]
+    # Rows with other tiles take the copy that is there.
+    speed_predict.prepared(Task("ushape", "m", 600, engine="int8", our_tile=64), lambda facts: None, sitting)
+    assert len(asked) == 1
     names = {s.name for s in speed_predict.training_data().samples}
     assert not names & {s.name for s in phantom_dataset(8, seed=1).samples}
 
