@@ -32,6 +32,7 @@ from ushape.data.phantom import phantom_dataset
 from ushape.errors import RecipeError
 from ushape.geometry import tiles
 from ushape.model import Model, Preparation, load
+from ushape.model_file import describe_model
 from ushape.prediction.packages import is_there
 from ushape.targets.instances import default_decision
 from ushape.targets.maps import Encoding
@@ -253,15 +254,22 @@ def test_dice_is_of_all_that_is_an_object_in_all_images():
 
 
 @WITH_NNCF
-def test_a_copy_that_is_kept_says_what_it_loses(tmp_path):
+def test_a_copy_that_is_kept_says_what_it_loses(tmp_path, monkeypatch):
     path = small_model().save(tmp_path / "m.safetensors")
     model, data, unseen = load(path, device="cpu"), *(phantom_dataset(1, seed, (64, 64)) for seed in (0, 1))
-    facts = engines.keep_int8_copy(model, data, unseen)
+    scored = []
+
+    def foreground_dice(model, dataset):
+        assert model.predict(dataset.samples[0].read_image(), axes="CYX").labels.shape == (64, 64)
+        scored.append(dataset.name)
+        return {"torch": 0.9, "int8": 0.8}[model.engine]
+
+    monkeypatch.setattr(engines, "foreground_dice", foreground_dice)
+    facts = engines.keep_int8_copy(model, data, replace(unseen, name="unseen"))
+    assert facts == {"Dice": 0.9, "Dice of int8": 0.8, "Dice lost": "0.1000"}
+    assert scored == ["unseen"] * 2
     assert (tmp_path / "m.safetensors.engines" / "int8.safetensors").is_file()
-    assert facts["Dice"] == engines.foreground_dice(load(path, device="cpu"), unseen)
-    assert facts["Dice of int8"] == engines.foreground_dice(load(path, device="cpu", engine="int8"), unseen)
-    assert facts["Dice"] != facts["Dice of int8"]
-    assert facts["Dice lost"] == f"{facts['Dice'] - facts['Dice of int8']:.4f}"
+    assert describe_model(path)[0]["engines"]["int8"]["calibrated"] == 1
 
 
 def test_int8_is_quantised_for_its_own_row_only(monkeypatch):
