@@ -53,9 +53,7 @@ def known_results(folder: Path) -> list[Result]:
         tell(f"{path}: expected a result of these scripts, found another JSON; skipped")
     for result in found:
         if result.name not in ORDER:
-            tell(
-                f"{folder / result.name}.json: expected one of {', '.join(ORDER)}; it has no place in the page; skipped"
-            )
+            tell(f"{folder}: expected results called {', '.join(ORDER)}, found {result.name}; skipped")
     return sorted((each for each in found if each.name in ORDER), key=lambda each: ORDER.index(each.name))
 
 

@@ -1,6 +1,6 @@
 """Training step and forward pass, side by side: the paper's network, other widths, patches and batches.
 
-    PYTHONPATH=src python benchmarks/speed_step.py [--form quick] [--old] [--engines torch,openvino]
+    PYTHONPATH=src python benchmarks/speed_step.py [--form quick] [--old] [--engines torch,openvino,int8]
 
 Ours is the real loop (`ushape.training.loop`): number format and memory format as it chooses them, its optimiser, its
 loss, and sampling of each batch inside the measured time. The plain loop is float32 with the default memory format,
@@ -21,11 +21,12 @@ from functools import partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
 from speed.counting import count_operations, count_parameters, first_of
-from speed.engines import with_engine
+from speed.engines import quantised_for_time, with_engine
 from speed.interleave import Competitor, Limits, Prepared, interleave, timed
 from speed.machine import OLD_PROCESSOR
 from speed.peers import PEERS, Peer, TextbookUNet
@@ -48,6 +49,8 @@ TITLE = "Training step and forward pass"
 COLUMNS = ("ms", "x ours", "GFLOP", "GFLOP/s", "of the ceiling", "parameters", "dtype", "image")
 ENDLESS = 10**9
 """Steps planned; more than are ever run."""
+CALIBRATED = 4
+"""Random tiles that the ranges of int8 are taken from: they decide what is answered, and not how fast."""
 NOTE = (
     "Our step holds the sampling and augmentation of its batch; the others' batch lies ready. GFLOP: operations of "
     "convolutions, two for each multiply-add, counted by torch. The ceiling is the matrix product's in the same number "
@@ -153,13 +156,21 @@ def our_step(recipe: Recipe) -> Prepared:
     return Prepared(timed(partial(next_loss, records)), facts)
 
 
+def random_tiles(n: int, recipe: Recipe) -> NDArray[np.float32]:
+    """(n, 1, *patch) float32, as prepared images are: mean 0, standard deviation 1."""
+    return np.random.default_rng(0).normal(size=(n, 1, *recipe.patch)).astype(np.float32)
+
+
 def our_forward(recipe: Recipe, engine: str) -> Prepared:
     """A call of the engine: array in, probabilities out."""
     network, dtype = our_network(recipe).eval(), torch.float32 if engine == "onnxruntime" else best_dtype(CPU)
-    tiles = np.random.default_rng(0).normal(size=(recipe.batch, 1, *recipe.patch)).astype(np.float32)
+    tiles = random_tiles(recipe.batch, recipe)
     facts = facts_of(network, tiles.shape, dtype, backward=False)
     classes, decision = ("background", "object"), default_decision(recipe.encoding)
     model = Model(network, Preparation(), "instances", classes, recipe.encoding, decision, device="cpu")
+    if engine == "int8":
+        facts["dtype"] = "int8"
+        model = quantised_for_time(model, list(random_tiles(CALIBRATED, recipe)))
     return Prepared(timed(partial(with_engine(model, engine).runner(), tiles)), facts)
 
 

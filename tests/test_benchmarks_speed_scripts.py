@@ -7,6 +7,7 @@ import sys
 import tomllib
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,17 +19,21 @@ import speed_predict
 import speed_sampling
 import speed_step
 import ushape
-from speed import predicting, program
+from speed import engines, predicting, program
 from speed.counting import count_operations, count_parameters
 from speed.interleave import Outcome
 from speed.machine import OLD_PROCESSOR
 from speed.peers import PEERS, TextbookUNet
 from speed.predicting import Task, in_own_process, mosaic, whole_window, window_of
 from speed.program import Sitting
-from speed.tables import Result, Table, write_result
+from speed.tables import Result, Table, draw, write_result
+from ushape.data.dataset import Dataset, Sample
+from ushape.data.phantom import phantom_dataset
 from ushape.errors import RecipeError
 from ushape.geometry import tiles
 from ushape.model import Model, Preparation, load
+from ushape.model_file import describe_model
+from ushape.prediction.packages import is_there
 from ushape.targets.instances import default_decision
 from ushape.targets.maps import Encoding
 
@@ -187,6 +192,22 @@ def test_others_get_our_tile_and_our_overlap():
     assert (defaults.tile, defaults.overlap, defaults.blend) == (256, 0.25, "constant")
 
 
+def test_ours_has_a_row_for_each_side_of_tiles_that_is_named():
+    model = small_model()
+    made = speed_predict.tasks(model, Path("m"), 600, ["torch", "int8"], [64, 128], thorough=False)
+    assert list(made)[:7] == [
+        "ushape, torch",
+        "ushape, int8",
+        "ushape, torch, tile 64",
+        "ushape, torch, tile 128",
+        "ushape, int8, tile 64",
+        "ushape, int8, tile 128",
+        "ushape, torch, float32",
+    ]
+    sizes = [predicting.ours(model, made[name]).__self__.tile_size for name in list(made)[:7]]
+    assert sizes == [96, 96, 64, 128, 64, 128, 96]
+
+
 def name_of(made, task):
     return next(name for name, each in made.items() if each is task)
 
@@ -213,6 +234,87 @@ def test_a_process_that_fails_says_why(tmp_path):
         in_own_process(task).run()
     with pytest.raises(RuntimeError, match="expected a model file or a run folder"):
         in_own_process(replace(task, model=str(tmp_path / "none"))).run()
+
+
+# The int8 copy.
+
+WITH_NNCF = pytest.mark.skipif(
+    not (is_there("nncf") and is_there("openvino")), reason="nncf is not installed: pip install 'ushape[export]'"
+)
+
+
+def test_dice_is_of_all_that_is_an_object_in_all_images():
+    masks = [np.array([[0, 3, 3, 7]]), np.array([[1, 0, 0, 0]])]
+    said = iter([np.array([[5, 5, 0, 0]]), np.array([[1, 1, 0, 0]])])
+    samples = [Sample(str(i), lambda: np.zeros((1, 1, 4)), lambda mask=mask: mask) for i, mask in enumerate(masks)]
+    model = SimpleNamespace(predict=lambda image, axes: SimpleNamespace(labels=next(said)))
+    data = Dataset("two", tuple(samples), "instances", ("background", "object"))
+    # Two pixels are right, four were said, four are there.
+    assert engines.foreground_dice(model, data) == pytest.approx(2 * 2 / (4 + 4))
+
+
+@WITH_NNCF
+def test_a_copy_that_is_kept_says_what_it_loses(tmp_path, monkeypatch):
+    path = small_model().save(tmp_path / "m.safetensors")
+    model, data, unseen = load(path, device="cpu"), *(phantom_dataset(1, seed, (64, 64)) for seed in (0, 1))
+    scored = []
+
+    def foreground_dice(model, dataset):
+        assert model.predict(dataset.samples[0].read_image(), axes="CYX").labels.shape == (64, 64)
+        scored.append(dataset.name)
+        return {"torch": 0.9, "int8": 0.8}[model.engine]
+
+    monkeypatch.setattr(engines, "foreground_dice", foreground_dice)
+    facts = engines.keep_int8_copy(model, data, replace(unseen, name="unseen"))
+    assert facts == {"Dice": 0.9, "Dice of int8": 0.8, "Dice lost": "0.1000"}
+    assert scored == ["unseen"] * 2
+    assert (tmp_path / "m.safetensors.engines" / "int8.safetensors").is_file()
+    assert describe_model(path)[0]["engines"]["int8"]["calibrated"] == 1
+
+
+def test_int8_is_quantised_for_its_own_row_only(monkeypatch):
+    asked = []
+
+    def keep_int8_copy(model, data, unseen):
+        asked.append((model, len(data), len(unseen)))
+        return {"Dice lost": "0.0010"}
+
+    monkeypatch.setattr(speed_predict, "keep_int8_copy", keep_int8_copy)
+    monkeypatch.setattr(speed_predict, "load", lambda path, device: path)
+    sitting = Sitting("quick", Path())
+    for engine in ("torch", "int8"):
+        ready = speed_predict.prepared(Task("ushape", "m", 600, engine=engine), lambda facts: None, sitting)
+        assert ready.facts.get("Dice lost") == ("0.0010" if engine == "int8" else None)
+    assert asked == [("m", 6, 8)]
+    # Rows with other tiles take the copy that is there.
+    speed_predict.prepared(Task("ushape", "m", 600, engine="int8", our_tile=64), lambda facts: None, sitting)
+    assert len(asked) == 1
+    names = {s.name for s in speed_predict.training_data().samples}
+    assert not names & {s.name for s in phantom_dataset(8, seed=1).samples}
+
+
+def test_what_8_bits_cost_is_a_column_where_they_are_in_the_table():
+    assert speed_predict.columns(["torch", "int8"]) == (*speed_predict.COLUMNS, "Dice lost")
+    assert speed_predict.columns(["torch"]) == speed_predict.COLUMNS
+    outcomes = [Outcome("a", [1.0], {"Dice lost": "0.0010"}), Outcome("b", [1.0])]
+    drawn = draw(Table("", ("runs", "Dice lost"), outcomes), {}).splitlines()
+    assert drawn[-2:] == ["| a | 1 | 0.0010 |", "| b | 1 | - |"]
+
+
+@WITH_NNCF
+def test_a_forward_pass_in_int8_is_that_of_the_copy(monkeypatch):
+    made = []
+    real = speed_step.quantised_for_time
+    monkeypatch.setattr(speed_step, "quantised_for_time", lambda *given: made.append(real(*given)) or made[-1])
+    recipe = speed_step.auto_recipe(8, 32, 1)
+    assert speed_step.our_forward(recipe, "openvino").facts["dtype"] != "int8"
+    assert made == []
+    ready = speed_step.our_forward(recipe, "int8")
+    assert ready.run() > 0
+    assert ready.facts["dtype"] == "int8"
+    (model,) = made
+    assert b"FakeQuantize" in model.engines.shelf.read("int8").parts["xml"]
+    assert model.runner().run.compiling > 0
 
 
 # Sampling.
@@ -307,7 +409,7 @@ def test_another_json_in_the_folder_is_told_and_the_results_are_shown(tmp_path, 
     told = [line.split(" ", 1)[1] for line in words.splitlines()]
     assert told == [
         f"{tmp_path}/foreign.json: expected a result of these scripts, found another JSON; skipped",
-        f"{tmp_path}/mine.json: expected one of {', '.join(speed_all.ORDER)}; it has no place in the page; skipped",
+        f"{tmp_path}: expected results called {', '.join(speed_all.ORDER)}, found mine; skipped",
     ]
     assert page.read_text().index("## Step") < page.read_text().index("## Sampling")
 

@@ -107,3 +107,18 @@ def test_the_spacing_is_that_of_what_is_predicted(tmp_path):
     pages = write(tmp_path / "p.tif", (6, 20, 24), metadata={"axes": "ZYX", "unit": "um"}, **options)
     assert input_of(pages, Preparation(dims=3)).spacing is None
     assert input_of(pages, Preparation()).spacing == Spacing((0.5, 0.25))
+
+
+@pytest.mark.parametrize(
+    "shape, preparation",
+    [
+        ((20, 24), Preparation()),
+        ((4, 20, 24), Preparation()),
+        ((2, 20, 24), Preparation(channels=2)),
+        ((4, 20, 24), Preparation(dims=3)),
+    ],
+)
+def test_what_the_header_says_comes_along(tmp_path, shape, preparation):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros(shape, np.uint16), photometric="minisblack")
+    layout = input_of(tmp_path / "a.tif", preparation).layout
+    assert (layout.shape, layout.nbytes) == (shape, 2 * np.prod(shape))

@@ -57,6 +57,7 @@ class Task:
     side       of the image, in pixels
     engine     of ours
     precision  of ours: `auto` or `float32`
+    our_tile   side of our tiles at most; 0 for what the model chooses
     tile       side of the others' windows
     overlap    of the others' windows, as a share of their side
     blend      how the others blend: `constant` or `gaussian`
@@ -69,6 +70,7 @@ class Task:
     side: int
     engine: str = "torch"
     precision: str = "auto"
+    our_tile: int = 0
     tile: int = 256
     overlap: float = 0.25
     blend: str = "constant"
@@ -119,7 +121,8 @@ def whole_window(model: Model, image: NDArray[np.uint8]) -> NDArray[np.float32]:
 def ours(model: Model, task: Task) -> Callable[[NDArray[np.uint8]], Answer]:
     """The model's own way, as `ushape predict` goes it; by any engine that this version has."""
     precision: Any = task.precision
-    return with_engine(replace(model, precision=precision), task.engine).maps
+    tile_size = task.our_tile or model.tile_size
+    return with_engine(replace(model, precision=precision, tile_size=tile_size), task.engine).maps
 
 
 def monai_window(model: Model, task: Task) -> Callable[[NDArray[np.uint8]], Answer]:
