@@ -147,10 +147,67 @@ def test_a_model_file_tells_of_its_own_conversions_and_calls_others_stale(tmp_pa
     assert told()[2][0] == "engine int8 quantised; what it scored is not known"
 
 
-def test_auto_is_torch_whatever_lies_beside_the_model():
-    model = small_model()
-    model.engines.shelf.write("openvino", Conversion("k", {}))
+@WITH_OPENVINO
+def test_auto_is_openvino_where_a_conversion_of_these_weights_lies(tmp_path, monkeypatch):
+    path = small_model(precision="float32").save(tmp_path / "m.safetensors")
+    model = load(path)
     assert isinstance(model.runner(), TorchEngine)
+    model.engines.shelf.write("openvino", Conversion("of other weights", {}))
+    assert isinstance(model.runner(), TorchEngine)
+    load(path, engine="openvino").runner()
+    model = load(path, device="cpu")
+    assert (model.engine_meant(), model.computing()["engine"]) == ("openvino", "openvino")
+    assert isinstance(model.runner(), ConvertedEngine)
+    assert isinstance(replace(model, engine="torch").runner(), TorchEngine)
+    monkeypatch.setattr(ushape.model, "choose_device", lambda name: torch.device("cuda" if name == "auto" else name))
+    assert replace(model, device="auto").engine_meant() == "torch"
+
+
+def test_auto_does_without_an_openvino_that_does_not_work(tmp_path, monkeypatch):
+    model = small_model()
+    key = choice.key_by("openvino", model.engines.key_of(model.network, model.n_class_channels))
+    model.engines.shelf.write("openvino", Conversion(key, {}))
+
+    def missing():
+        raise RecipeError("expected the package openvino, found none")
+
+    monkeypatch.setattr(choice, "need_openvino", missing)
+    assert isinstance(model.runner(), TorchEngine)
+    assert model.for_pixels(1e12) is model
+
+
+@WITH_OPENVINO
+def test_a_conversion_pays_from_so_many_pixels_on():
+    model = small_model()
+    channels = model.network.settings["channels"]
+    enough = choice.CONVERTING_PAYS / channels
+    assert model.for_pixels(enough - 1) is model
+    assert model.for_pixels(enough).engine == "openvino"
+    # On a working grid of half the size there is a quarter of the work.
+    coarse = small_model()
+    coarse.network.settings["scale"] = 2
+    assert coarse.for_pixels(4 * enough - 1) is coarse
+    assert coarse.for_pixels(4 * enough).engine == "openvino"
+    named = small_model(engine="torch")
+    assert named.for_pixels(enough) is named
+    classifier = small_classifier()
+    assert classifier.for_pixels(1e12) is classifier
+
+
+@WITH_OPENVINO
+def test_many_images_are_converted_for_before_the_first_one(tmp_path, monkeypatch, converted):
+    for index in range(3):
+        write_png(tmp_path / "new" / f"{index}.png", noise(40, 50))
+    path = small_model(precision="float32").save(tmp_path / "m.safetensors")
+    monkeypatch.setattr(choice, "CONVERTING_PAYS", 3 * 40 * 50 * load(path).network.settings["channels"] + 1)
+    words = []
+    predict_files(load(path), [str(tmp_path / "new")], tmp_path / "few", say=words.append)
+    assert (converted, [line for line in words if "converted" in line]) == ([], [])
+    # Each image is looked at twice: twice as many pixels.
+    predict_files(load(path), [str(tmp_path / "new")], tmp_path / "many", symmetries=2, say=words.append)
+    assert (len(converted), sum(line.startswith("converted to OpenVINO in") for line in words)) == (1, 1)
+    predict_files(load(path), [str(tmp_path / "new")], tmp_path / "again", say=words.append)
+    assert (len(converted), load(path).computing()["engine"]) == (1, "openvino")
 
 
 def test_a_model_says_what_it_computes_with(monkeypatch):

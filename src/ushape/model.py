@@ -27,7 +27,7 @@ from ushape.model_file import model_path, read_settings, read_tensors, shelf_of,
 from ushape.network.classifier import Classifier
 from ushape.network.hardware import best_dtype, choose_device
 from ushape.network.unet import UNet
-from ushape.prediction.choice import CPU_ENGINES, Engine, Engines, check_engine
+from ushape.prediction.choice import CPU_ENGINES, Engine, Engines, check_engine, converting_pays, runs_openvino
 from ushape.prediction.engines import LabelEngine, TorchEngine
 from ushape.prediction.features import features
 from ushape.prediction.rotations import check_rotations, predict_averaged
@@ -124,7 +124,7 @@ class Model:
 
     def computing(self) -> dict[str, str | float]:
         """Engine and number format of prediction, and the seconds that converting and compiling took so far."""
-        engine, precision = "torch" if self.engine == "auto" else self.engine, str(self.hardware()[1])
+        engine, precision = self.engine_meant(), str(self.hardware()[1])
         converting, compiling = self.engines.seconds() if engine in CPU_ENGINES else (0.0, 0.0)
         own = {"int8": "int8", "onnxruntime": "float32"}
         return {
@@ -137,10 +137,27 @@ class Model:
     def runner(self) -> Runner:
         """What runs the network, on the model's device, by its engine and in its precision."""
         check_engine(self.engine, self.device)
-        device, dtype = self.hardware()
-        if self.engine in ("auto", "torch"):
+        (device, dtype), engine = self.hardware(), self.engine_meant()
+        if engine == "torch":
             return TorchEngine(self.network, self.n_class_channels, device, dtype)
-        return self.engines(self.engine, self.network, self.n_class_channels, dtype)
+        return self.engines(engine, self.network, self.n_class_channels, dtype)
+
+    def may_choose_openvino(self) -> bool:
+        """Whether `auto` may be OpenVINO: for pixels, on a CPU. A classifier's images come in batches of any length."""
+        return self.engine == "auto" and self.task != "classification" and self.hardware()[0].type == "cpu"
+
+    def engine_meant(self) -> Engine:
+        """The engine, `auto` resolved: OpenVINO where a conversion of these weights is there already."""
+        if self.engine != "auto":
+            return self.engine
+        ready = self.may_choose_openvino() and self.engines.is_ready(self.network, self.n_class_channels)
+        return "openvino" if ready else "torch"
+
+    def for_pixels(self, n_pixels: float) -> Model:
+        """The model to predict so many pixels with, in all: by OpenVINO where `auto` may and converting first pays."""
+        if self.may_choose_openvino() and converting_pays(self.network, n_pixels) and runs_openvino():
+            return replace(self, engine="openvino")
+        return self
 
     def classify(self, images: Sequence[Image], *, once: bool = False) -> NDArray[np.float32]:
         """Probabilities (N, K) of the classes of whole images, each (C, *space).

@@ -6,14 +6,16 @@ results of the images that were finished, and with `resume` another one skips th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ushape.data.dataset import Spacing
+from ushape.data.headers import read_layout
+from ushape.errors import UshapeError
 from ushape.files.ahead import Opened, opened_ahead
 from ushape.files.inputs import Input, find_images
 from ushape.files.results import Labels, Results
@@ -100,6 +102,23 @@ def predict_file(model: Model, file: Opened, results: Results, symmetries: int |
     return reasons.told()
 
 
+def ready_for(model: Model, images: Iterable[Path], symmetries: int | None) -> Model:
+    """The model by the engine that suits so much to predict; files are counted until that is known.
+
+    Decided before the first image, so that all are predicted alike.
+    """
+    n_pixels, views = 0, model.rotations if symmetries is None else symmetries
+    for path in images:
+        if not model.may_choose_openvino():
+            break
+        with suppress(UshapeError, OSError):
+            n_pixels += views * read_layout(path).length("PZYX")
+        chosen = model.for_pixels(n_pixels)
+        if chosen is not model:
+            return chosen
+    return model
+
+
 def predict_files(
     model: Model,
     names: Sequence[str],
@@ -127,6 +146,7 @@ def predict_files(
     """
     model.check(symmetries)
     images, problems = find_images(names, output)
+    model = ready_for(model, images.values(), symmetries)
     results = Results(output, model, save, format, overwrite, resume, images.keys())
     results.prepare()
     # Closed at once, so that no thread goes on reading behind an error that ends everything.

@@ -4,7 +4,8 @@
     openvino     CPUs; in bfloat16 where the processor has it, as PyTorch
     int8         CPUs; a network that `ushape quantise` made and scored, through OpenVINO
     onnxruntime  CPUs; float32
-    auto         torch, until another one is shown to pay
+    auto         on a CPU openvino, where a conversion lies there or so much is to be predicted that making one pays;
+                 else torch
 
 All but torch take float32 images: float64 is refused, because they would round it without a word.
 """
@@ -29,8 +30,20 @@ from ushape.prediction.onnx_engine import OnnxRunner, convert_to_onnx, need_onnx
 from ushape.prediction.openvino_engine import OpenVinoRunner, convert_to_openvino, need_openvino
 from ushape.prediction.packages import version_of
 
-__all__ = ["CPU_ENGINES", "ConvertedEngine", "Engine", "Engines", "check_engine", "open_engine"]
+__all__ = [
+    "CPU_ENGINES",
+    "ConvertedEngine",
+    "Engine",
+    "Engines",
+    "check_engine",
+    "converting_pays",
+    "open_engine",
+    "runs_openvino",
+]
 
+CONVERTING_PAYS = 1.3e8
+"""Pixels of the working grid times channels of the first level from which on a conversion to OpenVINO, of some three
+seconds, is made up for: it computes half as long (docs/performance.md). 8 megapixels with 16 channels, 2 with 64."""
 Engine = Literal["auto", "torch", "openvino", "int8", "onnxruntime"]
 CPU_ENGINES = ("openvino", "int8", "onnxruntime")
 CONVERTED_TO = {"openvino": "OpenVINO", "onnxruntime": "ONNX"}
@@ -68,6 +81,21 @@ def check_engine(engine: str, device: str) -> None:
             f"expected the device cpu for the engine {engine}, found {device!r}; leave the device at auto, or choose "
             "the engine torch"
         )
+
+
+def converting_pays(network: Network, n_pixels: float) -> bool:
+    """Whether so much is to be predicted that converting the network to OpenVINO first saves time."""
+    channels, scale, dims = (network.settings[name] for name in ("channels", "scale", "dims"))
+    return bool(n_pixels / scale**dims * channels >= CONVERTING_PAYS)
+
+
+def runs_openvino() -> bool:
+    """Whether OpenVINO is there and works, for who would rather do without it than hear of it."""
+    try:
+        need_openvino()
+    except RecipeError:
+        return False
+    return True
 
 
 class ConvertedEngine:
@@ -197,6 +225,15 @@ class Engines:
             key = key_by(engine, self.key_of(network, n_class_channels))
             converting = self.shelf.facts(engine, key) is None
         need_packages(engine, converting=converting)
+
+    def is_ready(self, network: Network, n_class_channels: int) -> bool:
+        """Whether OpenVINO can run the network without converting it first."""
+        with self.lock:
+            # Nothing is hashed or imported where nothing lies.
+            if not self.shelf.has("openvino") or not runs_openvino():
+                return False
+            key = key_by("openvino", self.key_of(network, n_class_channels))
+            return self.shelf.facts("openvino", key) is not None
 
     def keep(self, engine: str, conversion: Conversion) -> Path | None:
         """Put a conversion on the shelf and close what is open, which may be an older one; the file, or None."""

@@ -27,14 +27,13 @@ from ushape.prediction.packages import need, version_of
 __all__ = ["OpenVinoRunner", "convert_to_openvino", "need_openvino", "openvino_bytes", "openvino_graph"]
 
 PURPOSE = "for --engine openvino or int8"
-EXTRA = "openvino"
 MOST_SIZES = 4
 """Sizes of tiles that are compiled for, each with its own memory for activations."""
 
 
 def need_openvino() -> Any:
     """The package; RecipeError where it is missing."""
-    return need("openvino", PURPOSE, EXTRA)
+    return need("openvino", PURPOSE)
 
 
 def openvino_bytes(graph: Any) -> dict[str, bytes]:

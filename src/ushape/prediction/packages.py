@@ -26,11 +26,11 @@ def is_there(package: str) -> bool:
     return find_spec(package) is not None
 
 
-def need(package: str, purpose: str, extra: str) -> Any:
+def need(package: str, purpose: str, extra: str = "") -> Any:
     """The package; RecipeError that says how to install it where it is missing.
 
     purpose  what needs it, as in "for --engine openvino"
-    extra    of ushape, which brings it
+    extra    of ushape, which brings it; none where it should be there anyway
     """
     # ushape sends nothing anywhere. Without this module both packages use their own one that does nothing; where a
     # program has imported it before, that program's user has been asked.
@@ -38,9 +38,10 @@ def need(package: str, purpose: str, extra: str) -> Any:
     try:
         return import_module(package)
     except ImportError as error:
+        install = f"'ushape[{extra}]'" if extra else package
         found = "none" if not is_there(package) else f"one that cannot be imported ({error})"
         raise RecipeError(
-            f"expected the package {package} {purpose}, found {found}; install it with: pip install 'ushape[{extra}]'"
+            f"expected the package {package} {purpose}, found {found}; install it with: pip install {install}"
         ) from error
 
 
