@@ -73,7 +73,7 @@ def test_the_conversion_lies_beside_the_file_and_is_opened_once(tmp_path):
         model.network.head.bias.add_(torch.tensor([2.0, 0.0]))
     assert model.runner() is not engine
     assert (model.predict(noise(40, 40)).probabilities[0] > before[0]).all()
-    torch_engine = load(path, device="cpu").runner()
+    torch_engine = load(path, device="cpu", engine="torch").runner()
     assert isinstance(torch_engine, TorchEngine)
 
 
