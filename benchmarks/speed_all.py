@@ -18,10 +18,11 @@ from bench.provenance import REPOSITORY
 from speed.program import parser, tell
 from speed.tables import Result, insert_results, read_results
 
+ENGINES = ("--engines", "torch,openvino,int8")
 SCRIPTS = (
-    ("speed_step.py",),
+    ("speed_step.py", *ENGINES),
     ("speed_step.py", "--old"),
-    ("speed_predict.py",),
+    ("speed_predict.py", *ENGINES),
     ("speed_sizes.py",),
     ("speed_sampling.py",),
 )

@@ -3,8 +3,8 @@
     PYTHONPATH=src python benchmarks/speed_predict.py [--form quick] [--engines torch,openvino,int8] [--tiles 1120,1600]
 
 Ours is what `ushape predict` does, in the machine's best number format and in float32; MONAI's
-`sliding_window_inference` at its defaults, with windows of the training patch, then with our tile, one at a time as
-ours, our overlap and Gaussian blending; nnU-Net's predictor with the same, without mirrored copies. Each repetition is
+`sliding_window_inference` at its defaults, with windows of the training patch, in the full form also with our tile,
+one at a time as ours, our overlap and Gaussian blending; nnU-Net's predictor with these, without mirrored copies. Each repetition is
 a process of its own, taken in turns; memory is what prediction needs on top of the program, the network and the image.
 Agreement is with the answer of one pass in float32 over a window with all its context, a central part that sees no
 border of the image (there the methods differ on purpose): the largest difference of a probability, and the share of
@@ -78,7 +78,7 @@ def geometry_tile(model: Model) -> int:
 def tasks(
     model: Model, path: Path, side: int, engines: Sequence[str], sides: Sequence[int] = (), *, thorough: bool
 ) -> dict[str, Task]:
-    """Ours first, then the others, by the names that the table shows; thorough shows one line more.
+    """Ours first, then the others, by the names that the table shows; thorough shows two lines more.
 
     sides  of our tiles, each with each engine, beside what the model chooses
     """
@@ -91,7 +91,8 @@ def tasks(
     listed[f"MONAI, defaults, window {PATCH}"] = base("monai", tile=PATCH)
     if thorough:
         listed[f"MONAI, gaussian, window {PATCH}"] = base("monai", tile=PATCH, blend="gaussian")
-    listed[f"MONAI, gaussian, our tile {tile}"] = base("monai", tile=tile, overlap=overlap, blend="gaussian", windows=1)
+        blended = base("monai", tile=tile, overlap=overlap, blend="gaussian", windows=1)
+        listed[f"MONAI, gaussian, our tile {tile}"] = blended
     listed[f"nnU-Net, gaussian, our tile {tile}"] = base("nnunet", tile=tile, overlap=overlap, blend="gaussian")
     return listed
 

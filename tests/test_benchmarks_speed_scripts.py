@@ -182,7 +182,10 @@ def test_agreement_is_that_of_the_worst_run(tmp_path):
 def test_others_get_our_tile_and_our_overlap():
     model = small_model()
     tile, overlap = speed_predict.our_tiling(model)
-    made = speed_predict.tasks(model, Path("m"), 600, ["torch"], thorough=False)
+    quick = speed_predict.tasks(model, Path("m"), 600, ["torch"], thorough=False)
+    assert sum("MONAI" in name for name in quick) == 1
+    made = speed_predict.tasks(model, Path("m"), 600, ["torch"], thorough=True)
+    assert sum("MONAI" in name for name in made) == 3
     first, *rest = made.values()
     assert (first.way, first.engine, first.precision, tile) == ("ushape", "torch", "auto", 96)
     steps = {read.read[0][0] for read in tiles(model.network.geometry, (600, 600), tile)}
