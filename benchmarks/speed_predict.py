@@ -3,14 +3,14 @@
     PYTHONPATH=src python benchmarks/speed_predict.py [--form quick] [--engines torch,openvino,int8] [--tiles 1120,1600]
 
 Ours is what `ushape predict` does, in the machine's best number format and in float32; MONAI's
-`sliding_window_inference` at its defaults, with windows of the training patch, in the full form also with our tile,
-one at a time as ours, our overlap and Gaussian blending; nnU-Net's predictor with these, without mirrored copies. Each repetition is
-a process of its own, taken in turns; memory is what prediction needs on top of the program, the network and the image.
-Agreement is with the answer of one pass in float32 over a window with all its context, a central part that sees no
-border of the image (there the methods differ on purpose): the largest difference of a probability, and the share of
-pixels whose label changed. An int8 copy is quantised in this sitting with the images that the model was trained on; how
-much Dice it loses is scored on simulated images that the model has not seen. Sides of our tiles may be named: a larger
-one reads less in vain and takes more memory.
+`sliding_window_inference` at its defaults, with windows of the training patch, in the full form also with our tile, one
+at a time as ours, our overlap and Gaussian blending; nnU-Net's predictor with these, without mirrored copies. Each
+repetition is a process of its own, taken in turns; memory is what prediction needs on top of the program, the network
+and the image. Agreement is with the answer of one pass in float32 over a window with all its context, a central part
+that sees no border of the image (there the methods differ on purpose): the largest difference of a probability, and the
+share of pixels whose label changed. An int8 copy is quantised in this sitting with the images that the model was
+trained on; how much Dice it loses is scored on simulated images that the model has not seen. Sides of our tiles may be
+named: a larger one reads less in vain and takes more memory.
 """
 
 from __future__ import annotations
