@@ -583,17 +583,18 @@ def test_probabilities_are_read_without_their_third_axis(tmp_path):
 
 def test_nnunet_is_asked_as_its_documentation_says(tmp_path):
     asked = nnunet.commands(tmp_path)
-    assert [Path(words[0]).name for words in asked.values()] == [
-        "nnUNetv2_plan_and_preprocess",
-        "nnUNetv2_train",
-        "nnUNetv2_predict",
-    ]
-    assert asked["train"][1:] == ["1", "2d", "0", "-tr", "RaceTrainer", "-device", "cpu"]
-    assert "--disable_tta" not in asked["predict"]
+    assert list(asked) == ["plan", "train", "predict"]
+    assert Path(asked["plan"][0]).name == "nnUNetv2_plan_and_preprocess"
+    assert asked["plan"][1:5] == ["-d", "1", "-c", "2d"]
+    assert Path(asked["train"][1]).exists()
+    assert Path(asked["train"][2]) == tmp_path / "preprocessed" / "Dataset001_race"
+    assert Path(asked["predict"][0]).name == "nnUNetv2_predict"
+    # Mirroring is on, and the checkpoint is the last one, unless it is told otherwise.
+    assert not {"--disable_tta", "-chk", "-tr", "-step_size"} & set(asked["predict"])
     told = nnunet.environment(tmp_path, 12.5, 3)
+    assert Path(told["nnUNet_preprocessed"]) == tmp_path / "preprocessed"
     assert (told["RACE_DEADLINE"], told["RACE_SEED"]) == ("12.5", "3")
     assert told["nnUNet_n_proc_DA"] == told["nnUNet_def_n_proc"] == str(len(os.sched_getaffinity(0)))
-    assert (Path(told["nnUNet_extTrainer"]) / "race_trainer.py").exists()
 
 
 def test_a_command_that_fails_is_told_with_its_log(tmp_path):

@@ -1,4 +1,4 @@
-"""nnU-Net by its own three commands: plan and preprocess, train the configuration 2d on fold 0, predict.
+"""nnU-Net as its three commands have it: plan and preprocess, train the configuration 2d on fold 0, predict.
 
 As its documentation says for 2-D images: a file for each channel, masks of consecutive classes, `dataset.json`, the
 reader NaturalImage2DIO; its own planner, its own split of five, the final checkpoint, and prediction with mirroring.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -41,8 +42,8 @@ __all__ = [
     "write_raw",
 ]
 
-TRAINERS = Path(__file__).parent / "nnunet_trainer"
-DATASET, TRAINER = "Dataset001_race", "RaceTrainer"
+TRAINER = Path(__file__).parent / "nnunet_trainer" / "race_trainer.py"
+DATASET = "Dataset001_race"
 ENDING = ".tif"
 CORE, BORDER = "core", "border"
 INSTANCE_CLASSES = ("background", CORE, BORDER)
@@ -134,12 +135,11 @@ def commands(folder: Path) -> dict[str, list[str]]:
             str(programs / "nnUNetv2_plan_and_preprocess"),
             *("-d", "1", "-c", "2d", "-npfp", workers, "-np", workers, "--no_pbar"),
         ],
-        "train": [str(programs / "nnUNetv2_train"), "1", "2d", "0", "-tr", TRAINER, "-device", "cpu"],
+        "train": [sys.executable, str(TRAINER), str(folder / "preprocessed" / DATASET)],
         "predict": [
             str(programs / "nnUNetv2_predict"),
             *("-i", str(folder / "images"), "-o", str(folder / "predicted"), "-d", "1", "-c", "2d", "-f", "0"),
-            *("-tr", TRAINER, "-device", "cpu", "--save_probabilities", "-npp", "1", "-nps", "1"),
-            "--disable_progress_bar",
+            *("-device", "cpu", "--save_probabilities", "-npp", "1", "-nps", "1", "--disable_progress_bar"),
         ],
     }
 
@@ -153,7 +153,6 @@ def environment(folder: Path, deadline: float, seed: int) -> dict[str, str]:
         "nnUNet_raw": str(folder / "raw"),
         "nnUNet_preprocessed": str(folder / "preprocessed"),
         "nnUNet_results": str(folder / "results"),
-        "nnUNet_extTrainer": str(TRAINERS),
         "nnUNet_n_proc_DA": str(cores()),
         "nnUNet_def_n_proc": str(cores()),
         "RACE_DEADLINE": repr(deadline),
@@ -168,7 +167,7 @@ def perform(command: Sequence[str], variables: Mapping[str, str], log: Path) -> 
         done = subprocess.run(command, env={**os.environ, **variables}, stdout=words, stderr=words, check=False)
     if done.returncode:
         raise RecipeError(
-            f"{Path(command[0]).name}: expected it to end well, found the exit status {done.returncode}; its words are "
+            f"{shlex.join(command)}: expected it to end well, found the exit status {done.returncode}; its words are "
             f"in {log}"
         )
 

@@ -1,4 +1,4 @@
-"""Seconds become epochs and iterations; the trainer beside this file asks.
+"""Seconds become epochs and iterations, for the trainer beside this file.
 
 nnU-Net's own training is 1000 epochs of 250 iterations, each followed by 50 of validation, and the learning rate falls
 from epoch to epoch (a polynomial). Cut to a budget it has fewer and shorter epochs, in the same proportion of five to

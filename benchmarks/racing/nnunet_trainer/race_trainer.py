@@ -1,18 +1,25 @@
-"""nnU-Net's trainer, cut to a budget; found by `nnUNetv2_train` through the environment variable nnUNet_extTrainer.
+"""nnU-Net's trainer, cut to a budget: `python race_trainer.py FOLDER` in place of `nnUNetv2_train DATASET 2d 0`.
 
 Network, loss, augmentation, optimiser, learning rate and its polynomial are nnU-Net's; only the numbers of epochs and
 of iterations in an epoch follow the clock. One iteration is timed, and counts as a step; then the number of epochs is
 set, and with it the schedule. The number of iterations in each epoch is what the time that is left allows, so that the
 schedule ends with the time. The environment says when that is (RACE_DEADLINE, seconds since 1970), with which seed the
 first weights are drawn (RACE_SEED), and where to say what was trained (RACE_FACTS, a JSON file).
+
+A script of its own, and not `nnUNetv2_train -tr`: to find a trainer that is not among its own, that command imports all
+of its own, and one of them needs torchvision. What the command does after training, scoring the images held out, is
+left out: it changes nothing of what was learnt.
 """
 
 import json
+import multiprocessing
 import os
+import sys
 import time
 from pathlib import Path
 
 import torch
+from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from race_budget import VALIDATION_COST, iterations_now, plan_epochs, validations
@@ -71,5 +78,18 @@ class RaceTrainer(nnUNetTrainer):
         }
         Path(os.environ["RACE_FACTS"]).write_text(json.dumps(facts), "utf-8")
 
-    def perform_actual_validation(self, save_probabilities=False):
-        """Left out: it scores the images held out, and changes nothing of what was learnt."""
+
+# The network is nnU-Net's own, so that `nnUNetv2_predict` finds what was learnt under the name of its own trainer.
+RaceTrainer.__name__ = nnUNetTrainer.__name__
+
+
+def main(folder):
+    """As `nnUNetv2_train` does, on the CPU with all of its cores; `folder` is that of the preprocessed data set."""
+    torch.set_num_threads(multiprocessing.cpu_count())
+    plans = load_json(str(folder / "nnUNetPlans.json")) | {"continue_training": False}
+    trainer = RaceTrainer(plans, "2d", 0, load_json(str(folder / "dataset.json")), torch.device("cpu"))
+    trainer.run_training()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
