@@ -278,6 +278,7 @@ def test_a_frame_with_missing_objects_counts_as_for_our_models():
         made = rival(dataset, Encoding("semantic"), lambda image: image, labels_of=lambda maps: estimate)
         found = made.evaluate(dataset)
         assert [row["name"] for row in found.rows] == ["frame"]
+        assert made.decide(image).instances is estimate
         assert found.scores == object_scores([count_objects(reference, estimate, complete=complete)])
         assert found.scores.get("F1@0.5", np.nan) == pytest.approx(2 / 3 if complete else np.nan, nan_ok=True)
         assert found.scores["SEG"] == 1
