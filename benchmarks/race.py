@@ -84,7 +84,6 @@ def row_of(peer: Peer, run: Run, inputs: Mapping[str, str], finish: Finish, scor
         "stage": run.stage,
         "recipe": peer.name,
         "settings": [],
-        "rotations": 1,
         "budget": run.budget,
         "seed": run.seed,
         "scores": {"val": rounded(finish.chosen), run.stage: rounded(scores)},
