@@ -130,7 +130,7 @@ class Peer:
     """Another way to train.
 
     title     as it stands in tables
-    packages  distributions whose versions are told; the first one's module must be there
+    packages  distributions whose versions are told
     """
 
     name: str

@@ -12,7 +12,7 @@ __all__ = ["PEERS"]
 PEERS = {
     peer.name: peer
     for peer in (
-        Peer("nnunet", "nnU-Net, 2d, fold 0", ("nnunetv2", "torch"), run_nnunet),
+        Peer("nnunet", "nnU-Net, 2d, fold 0", ("nnunetv2", "acvl-utils", "torch"), run_nnunet),
         Peer("monai", "MONAI's tutorial, BasicUNet", ("monai", "torch"), run_tutorial),
         Peer("monai-large", "MONAI's tutorial, BasicUNet, crops of 256", ("monai", "torch"), run_large),
         Peer("plain", "plain PyTorch loop, U-Net of 31 million", ("torch",), run_plain),
