@@ -98,10 +98,13 @@ def processor() -> str:
     return named[0] if named else platform.machine()
 
 
-def machine() -> str:
-    """One line: the device, the processor and how many of its cores may be used, and torch's version."""
+def machine(device: str = "") -> str:
+    """One line: the device, the processor and how many of its cores may be used, and torch's version.
+
+    device  what computes, and in which numbers, where that is not what this machine is fastest with
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{describe_device(choose_device())}, {processor()}, {cores} cores, torch {torch.__version__}"
+    return f"{device or describe_device(choose_device())}, {processor()}, {cores} cores, torch {torch.__version__}"
 
 
 def recipe_fingerprint(recipe: Recipe) -> str:

@@ -1,0 +1,157 @@
+"""What the peers without a planner of their own are taught: the same maps as our networks, and our way of reading them.
+
+MONAI's tutorial and plain loops label pixels; neither says how touching objects become pixels and objects again. So
+they are given our encoding with a border class, and our decoding with thresholds tuned on the images that they hold
+out, by the function that tunes ours. That is generous: a border width that suits the size of the cells, and a watershed
+with tuned thresholds, are part of what is being compared. Weights of pixels are not given: those loops have none.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from racing.contest import Finish, Image, Maps, Start, rival
+from racing.loop import Progress
+from speed.counting import count_parameters
+from ushape.data.dataset import Dataset
+from ushape.preparation import Preparation
+from ushape.scoring.objects import count_objects, mean_average_precision
+from ushape.targets.instances import Decision, tune_decision
+from ushape.targets.maps import Encoding, encode
+from ushape.training.examples import DataSummary, Example, read_examples, summarise
+from ushape.training.holdout import split_whole
+from ushape.training.recipe import Recipe
+from ushape.training.rules import RIMS_PER_DIAMETER, choose_encoding
+from ushape.training.session import TUNING_IMAGES, spread
+
+__all__ = ["IGNORED", "Lesson", "Page", "conclude", "dihedral", "encoding_for", "make_lesson", "tuned_decision"]
+
+IGNORED = -1
+"""The class of pixels that nobody labelled."""
+
+
+@dataclass(frozen=True, eq=False)
+class Page:
+    """An image to learn from: (C, H, W) as in the file, with the network's number of channels.
+
+    classes  (H, W) int64: what the network should say of each pixel, IGNORED where nobody knows
+    mask     (H, W) int32: what it is made of
+    """
+
+    image: Image
+    classes: NDArray[np.int64]
+    mask: NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """What is learnt from, and what is held out to choose by."""
+
+    training: tuple[Page, ...]
+    validation: tuple[Page, ...]
+    encoding: Encoding
+    channels: int
+
+    @property
+    def n_classes(self) -> int:
+        """Classes of the maps."""
+        return self.encoding.n_class_channels
+
+    @property
+    def smallest_side(self) -> int:
+        """Of all images."""
+        return min(min(page.mask.shape) for page in (*self.training, *self.validation))
+
+
+def encoding_for(summary: DataSummary) -> Encoding:
+    """The encoding of `auto` where it is one of classes alone; for small objects a border class all the same."""
+    encoding, _ = choose_encoding(summary)
+    if encoding.kind in ("semantic", "border"):
+        # Losses of tutorials weigh all pixels alike.
+        return replace(encoding, class_weights=())
+    assert summary.diameter is not None
+    return Encoding("border", border_width=max(1, round(summary.diameter / RIMS_PER_DIAMETER)))
+
+
+def channels_of(image: Image, channels: int) -> Image:
+    """The image with so many channels: grey stored as colour is reduced."""
+    return Preparation(channels=channels).with_channels(image)
+
+
+def page_of(example: Example, encoding: Encoding, channels: int) -> Page:
+    """An example with its maps."""
+    classes = encode(example.mask, encoding).classes.astype(np.int64)
+    return Page(channels_of(example.image, channels), classes, example.mask)
+
+
+def make_lesson(dataset: Dataset) -> Lesson:
+    """Read the images, hold out a fifth of them as our own runs do, and encode their masks."""
+    examples, _ = read_examples(dataset.samples)
+    summary = summarise(dataset, examples)
+    encoding = encoding_for(summary)
+    parts = split_whole(dataset, examples, Recipe.validation)
+    pages = [tuple(page_of(each, encoding, summary.channels) for each in part) for part in parts]
+    return Lesson(pages[0], pages[1], encoding, summary.channels)
+
+
+def dihedral(image: Image, number: int) -> Image:
+    """One of the eight mirrored and turned ways to see an image (..., H, W), 0 to 7; 0 is the image itself."""
+    turned = np.rot90(image, number % 4, axes=(-2, -1))
+    return turned[..., ::-1] if number >= 4 else turned
+
+
+def score_objects(references: Sequence[NDArray[np.int32]], estimates: Sequence[NDArray[np.int32]]) -> float:
+    """Mean AP over IoU 0.5 to 0.95, by which our own thresholds are tuned."""
+    value = mean_average_precision([count_objects(r, e) for r, e in zip(references, estimates, strict=True)])
+    return 0.0 if np.isnan(value) else value
+
+
+def tuned_decision(lesson: Lesson, maps_of: Callable[[Image], Maps]) -> Decision | None:
+    """Thresholds that suit the images held out; None for classes, which need none."""
+    if lesson.encoding.kind == "semantic":
+        return None
+    pages = spread(lesson.validation, TUNING_IMAGES)
+    maps = [maps_of(page.image) for page in pages]
+    return tune_decision(maps, [page.mask for page in pages], lesson.encoding, score_objects)[0]
+
+
+def conclude(
+    start: Start,
+    lesson: Lesson,
+    network: nn.Module,
+    done: Progress,
+    predict: Callable[[Image], Maps],
+    side: int,
+    batch: int,
+) -> Finish:
+    """Stop the clock, choose thresholds, and hand over.
+
+    predict  an image with the network's channels -> its maps
+    side     of the crops in a step; `batch` of them
+    """
+    seconds = start.clock.seconds()
+
+    def maps_of(image: Image) -> Maps:
+        return predict(channels_of(image, lesson.channels))
+
+    begun = time.perf_counter()
+    decision = tuned_decision(lesson, maps_of)
+    trained = {
+        "parameters": count_parameters(network),
+        "patch": [side, side],
+        "batch": batch,
+        "epochs": done.epochs,
+        "best after steps": done.best_step,
+        "images learnt from": len(lesson.training),
+        "images held out": len(lesson.validation),
+        "seconds of validation": round(done.validating, 1),
+        "seconds of choosing thresholds, not counted": round(time.perf_counter() - begun, 1),
+    }
+    model = rival(start.training, lesson.encoding, maps_of, decision=decision)
+    return Finish(model, done.steps, seconds, trained, {"mean Dice of the maps' classes": done.best})
