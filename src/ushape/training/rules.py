@@ -51,8 +51,9 @@ STEPS_WANTED = 1200
 """A network should see at least this many steps in its budget; a narrower one that does learns more."""
 ROUNDS_WANTED = 8
 """A classifier should see each image at least so often."""
-WORKING_DIAMETER = 40
-"""Pixels an object should measure on the working grid: enough for its shape, few enough for its whole to be seen."""
+HALF_FROM, QUARTER_FROM = 57, 160
+"""Pixels across from which objects are seen at half resolution (28 px are enough for their shape) and at a quarter: cells
+of 121 px lost a lot at a quarter in ten minutes (docs/results.md)."""
 TRAINING_SHARE = 0.85
 """Share of the budget that is left for the steps themselves, for the choice of the width."""
 WORKING_PATCH = {2: 256, 3: 64}
@@ -76,10 +77,10 @@ RIMS_PER_DIAMETER = 28
 
 
 def working_scale(diameter: float | None) -> int:
-    """The integer factor that brings typical objects down to about WORKING_DIAMETER; a power of two up to 4."""
-    if diameter is None:
+    """The integer factor by which images with objects so large are looked at coarser: 1, 2 or 4."""
+    if diameter is None or diameter < HALF_FROM:
         return 1
-    return 1 << min(2, max(0, round(math.log2(diameter / WORKING_DIAMETER))))
+    return 2 if diameter < QUARTER_FROM else 4
 
 
 def minutes_wanted(step_seconds: float) -> str:
