@@ -2,8 +2,8 @@
 
     USHAPE_DATA=FOLDER python docs/make_plans.py
 
-A plan depends on the machine: its speed, measured for the occasion, decides how wide the network is. Run it where nothing
-else does.
+A plan depends on the machine: its speed, measured for the occasion, decides how wide the network is. Run it where
+nothing else does.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ PLANS = (
 )
 HEAD = """# Six plans
 
-What `ushape plan DATA --minutes N` says of six data sets and budgets on {machine}; the recipe as TOML, which it prints
-below, is left out. Made by `python docs/make_plans.py`. Another machine has other numbers of steps, and so other widths.
+What `ushape plan DATA --minutes N` says of six data sets and budgets on {machine}; the recipe as TOML, which it
+prints below, is left out. Made by `python docs/make_plans.py`. Another machine has other numbers of steps, and so other widths.
 """
 
 
