@@ -27,8 +27,9 @@ PLANS = (
 )
 HEAD = """# Six plans
 
-What `ushape plan DATA --minutes N` says of six data sets and budgets on {machine}; the recipe as TOML, which it
-prints below, is left out. Made by `python docs/make_plans.py`. Another machine has other numbers of steps, and so other widths.
+What `ushape plan DATA --minutes N` says of six data sets and budgets on {machine};
+the recipe as TOML, which it prints below, is left out. Made by `python docs/make_plans.py`. Another machine has other
+numbers of steps, and so other widths.
 """
 
 
