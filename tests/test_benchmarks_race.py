@@ -342,7 +342,7 @@ def test_another_seed_of_a_peer_is_shown_where_it_is(splits, tmp_path):
     text = table.render_race(OURS, splits, PEERS, records)
     head, _, line = [line for line in text.splitlines() if line.startswith("|")]
     assert "| pixel error | V_rand thinned |" in head
-    assert "| 0.500 | 0.200 (0.100 to 0.300) | 35 | 900 | 0, 2 | 1 | abc° |" in line
+    assert "| 0.5000 | 0.200 (0.100 to 0.300) | 35 | 900 | 0, 2 | 1 | abc° |" in line
 
 
 def test_the_table_is_put_into_the_page(command, splits, folders, monkeypatch):
