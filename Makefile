@@ -28,14 +28,12 @@ FORM ?= quick
 demo: .venv
 	$(BIN)/ushape demo
 
-# The engines have a process of their own: after them a test that presses Ctrl-C has crashed (not understood yet).
 test: .venv
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest --ignore=tests/test_prediction_choice.py
-	$(BIN)/pytest tests/test_prediction_choice.py
+	$(BIN)/pytest
 
 # The peers have an environment of their own. torch comes first and with what it needs; all else is in the lock, so that
 # nothing brings a package that the lock does not name, such as another build of torch.

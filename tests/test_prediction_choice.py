@@ -373,6 +373,29 @@ def test_openvino_reports_its_use_to_nobody(tmp_path):
     assert "reporter None 1" in result.stdout
 
 
+@WITH_OPENVINO
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+def test_closed_engines_leave_a_ctrl_c_alone():
+    """In a process of its own, which a signal would end if its stack had gone."""
+    code = (
+        "import os, signal\n"
+        "import test_prediction_choice as t\n"
+        "network, n, sizes = t.segmenter('volumes')\n"
+        "images = t.noise(1, 1, *sizes[0])\n"
+        "first, second = (t.opened('openvino', network, n) for _ in range(2))\n"
+        "first(images), second(images)\n"
+        "del first\n"
+        "del second\n"
+        "signal.signal(signal.SIGINT, lambda *_: print('heard'))\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
+        "print('alive')"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stdout.split()) == (0, ["heard", "alive"]), result.stderr
+
+
 def test_threads_that_share_an_engine_get_their_own_answers():
     torch.manual_seed(0)
     network, engines = UNet(channels=4, depth=2, padding="same").eval(), Engines()

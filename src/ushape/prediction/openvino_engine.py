@@ -14,6 +14,7 @@ import threading
 import time
 import warnings
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,17 @@ def need_openvino() -> Any:
     return need("openvino", PURPOSE)
 
 
+@cache
+def openvino_core() -> Any:
+    """What reads and compiles graphs: one for the whole process, never closed.
+
+    Its CPU plugin gives the thread that first compiles a stack for signals, and takes it away in its destructor. Of two
+    plugins, closed in the order they were made, the second one puts back the stack that the first one took away: the
+    next signal, such as a Ctrl-C, would end the process without a word.
+    """
+    return need_openvino().Core()
+
+
 def openvino_bytes(graph: Any) -> dict[str, bytes]:
     """An OpenVINO graph as the bytes of its two files, weights in float32."""
     openvino = need_openvino()
@@ -50,7 +62,7 @@ def openvino_graph(parts: Mapping[str, bytes]) -> Any:
     """The inverse of `openvino_bytes`."""
     openvino = need_openvino()
     weights = openvino.Tensor(np.frombuffer(parts["bin"], np.uint8).copy())
-    return openvino.Core().read_model(parts["xml"], weights)
+    return openvino_core().read_model(parts["xml"], weights)
 
 
 def convert_to_openvino(network: Network, n_class_channels: int, key: str) -> Conversion:
@@ -71,9 +83,7 @@ class OpenVinoRunner:
     """
 
     def __init__(self, parts: Mapping[str, bytes], dtype: torch.dtype, threads: int) -> None:
-        openvino = need_openvino()
         self.compiling = 0.0
-        self.core = openvino.Core()
         self.graph = openvino_graph(parts)
         self.options = {
             "INFERENCE_PRECISION_HINT": "bf16" if dtype == torch.bfloat16 else "f32",
@@ -93,7 +103,7 @@ class OpenVinoRunner:
             if shape:
                 graph = graph.clone()
                 graph.reshape(list(shape))
-            self.requests[shape] = self.core.compile_model(graph, "CPU", self.options).create_infer_request()
+            self.requests[shape] = openvino_core().compile_model(graph, "CPU", self.options).create_infer_request()
             self.compiling += time.perf_counter() - begun
         return self.requests[shape]
 
