@@ -4,7 +4,8 @@ All kinds are read the same way. Where the foreground's probability passes a thr
 landscape (the probability of "inside", or the distance) has one summit per object; its summits above a seed
 threshold are the seeds, and each seed floods its surroundings within the mask until it meets another's (a
 watershed). Seeds are sought at falling levels, so that a small object, whose summit is low, is found too, and a
-piece of mask without any seed becomes an object of its own.
+piece of mask without any seed becomes an object of its own. Inside rims (kind `border`) there are more seeds than
+objects: neighbours between whose pieces there is no rim are merged again.
 
 Conventions
 - probabilities (K, *space) float32 in [0, 1]: the classes first, summing to 1, then (kind `distance`) the distance.
@@ -18,7 +19,9 @@ References
 
 from __future__ import annotations
 
+import heapq
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -34,6 +37,7 @@ from ushape.targets.maps import Encoding
 __all__ = [
     "Decision",
     "default_decision",
+    "few_decisions",
     "maps_to_instances",
     "object_sizes",
     "tune_decision",
@@ -49,6 +53,8 @@ Score = Callable[[list[Mask], list[Mask]], float]
 # An object or seed smaller than this share of the typical object is taken for noise unless tuning says otherwise.
 NOISE_SHARE = 0.05
 SEED_SHARE = 0.01
+# Of the diameter: how far the inside is smoothed before seeds are sought (docs/results.md).
+SMOOTH_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,8 @@ class Decision:
     min_size        objects with fewer pixels are removed
     min_seed        seeds with fewer pixels are not seeds
     smoothing       standard deviation in px of a Gaussian over the landscape before seeds are sought; 0 = none
+    merging         neighbours are one object where the landscape along all of their common border is above this on
+                    average, in [0, 1]; 1 = never
     """
 
     seed_threshold: float = 0.5
@@ -67,9 +75,10 @@ class Decision:
     min_size: int = 10
     min_seed: int = 1
     smoothing: float = 0.0
+    merging: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("seed_threshold", "mask_threshold"):
+        for name in ("seed_threshold", "mask_threshold", "merging"):
             if not 0 <= getattr(self, name) <= 1:
                 raise RecipeError(f"expected the decision's {name} to be from 0 to 1, found {getattr(self, name)}")
         for name in ("min_size", "min_seed", "smoothing"):
@@ -95,35 +104,44 @@ def object_sizes(masks: Iterable[Mask]) -> NDArray[np.int64]:
     return np.concatenate([np.zeros(0, np.int64), *areas]).astype(np.int64)
 
 
+def ball_diameter(size: float, dims: int) -> float:
+    """The diameter of a disc (ball) of so many pixels."""
+    return float((size / {2: math.pi / 4, 3: math.pi / 6}[dims]) ** (1 / dims))
+
+
 def typical_diameter(masks: Sequence[Mask]) -> float:
     """The diameter in pixels of a disc (ball) as large as the median object; DataError without an object."""
     areas = object_sizes(masks)
     if not areas.size:
         raise DataError("expected at least one object in the masks, found none; annotate some objects")
-    ball = {2: math.pi / 4, 3: math.pi / 6}[np.asarray(masks[0]).ndim]
-    return float((np.median(areas) / ball) ** (1 / np.asarray(masks[0]).ndim))
+    return ball_diameter(float(np.median(areas)), np.asarray(masks[0]).ndim)
 
 
-def default_decision(encoding: Encoding, typical_size: float = 200.0) -> Decision:
+def default_decision(encoding: Encoding, typical_size: float = 200.0, dims: int = 2) -> Decision:
     """A decision to start from, before any tuning.
+
+    Inside a rim the network is sure, and between two cells that touch a little less so: seeds are sought high above
+    one half, more of them than there are cells, and what was cut without a border is put together again.
 
     Args:
         encoding: of the maps that will be read.
         typical_size: pixels of a typical object (the median of `object_sizes`); sets what is too small.
+        dims: axes of the masks.
     """
-    seed, mask, smoothing = {
-        "semantic": (0.5, 0.5, 0.0),
-        "ridge": (0.8, 0.4, 0.0),
-        "border": (0.5, 0.5, 0.0),
-        "distance": (0.7, 0.5, 1.0),
-        "label": (0.5, 0.5, 0.0),
+    seed, mask, smoothing, merging = {
+        "semantic": (0.5, 0.5, 0.0, 1.0),
+        "ridge": (0.8, 0.4, 0.0, 1.0),
+        "border": (0.995, 0.5, SMOOTH_SHARE * ball_diameter(typical_size, dims), 0.65),
+        "distance": (0.7, 0.5, 1.0, 1.0),
+        "label": (0.5, 0.5, 0.0, 1.0),
     }[encoding.kind]
     return Decision(
         seed_threshold=seed,
         mask_threshold=mask,
         min_size=round(NOISE_SHARE * typical_size),
         min_seed=round(SEED_SHARE * typical_size),
-        smoothing=smoothing,
+        smoothing=round(smoothing, 1),
+        merging=merging,
     )
 
 
@@ -162,10 +180,11 @@ def maps_to_instances(probabilities: Float, encoding: Encoding, decision: Decisi
     if encoding.kind == "semantic":
         return _without_small(ndimage.label(mask)[0], decision.min_size)
     landscape = probabilities[-1] if encoding.kind == "distance" else probabilities[1]
-    if decision.smoothing:
-        landscape = ndimage.gaussian_filter(landscape, decision.smoothing)
-    seeds = _seeds(landscape, mask, decision)
-    return _without_small(_flood(seeds, landscape, mask), decision.min_size)
+    smooth = ndimage.gaussian_filter(landscape, decision.smoothing) if decision.smoothing else landscape
+    instances = _flood(_seeds(smooth, mask, decision), smooth, mask)
+    if decision.merging < 1:
+        instances = _merge(instances, landscape, decision.merging)
+    return _without_small(instances, decision.min_size)
 
 
 def _seeds(landscape: Float, mask: NDArray[np.bool_], decision: Decision) -> Instances:
@@ -201,6 +220,54 @@ def _flood(seeds: Instances, landscape: Float, mask: NDArray[np.bool_]) -> Insta
         flooded = watershed(-landscape, seeds * shared, mask=shared)  # type: ignore[no-untyped-call]
         instances = np.where(shared, flooded, instances)
     return np.asarray(instances, np.int32)
+
+
+def _borders(instances: Instances, landscape: Float) -> tuple[NDArray[np.int64], Float]:
+    """Pairs of touching objects and how high the landscape is between them, at each pair of touching pixels.
+
+    Returns:
+        (n, 2) the two objects, the smaller number first, and (n,) the mean of the two pixels.
+    """
+    pairs, heights = [], []
+    for axis in range(instances.ndim):
+        n = instances.shape[axis]
+        before, after = np.take(instances, range(n - 1), axis), np.take(instances, range(1, n), axis)
+        where = (before != after) & (before > 0) & (after > 0)
+        pairs.append(np.sort(np.stack([before[where], after[where]], axis=1), axis=1))
+        low, high = np.take(landscape, range(n - 1), axis), np.take(landscape, range(1, n), axis)
+        heights.append((low[where] + high[where]) / 2)
+    return np.concatenate(pairs).astype(np.int64), np.concatenate(heights)
+
+
+def _merge(instances: Instances, landscape: Float, merging: float) -> Instances:
+    """(*space) int32: neighbours become one, those with the highest border first, while one is above `merging`.
+
+    A border is judged by its mean: a leak of a few pixels, through which a flood would run, leaves two cells apart,
+    and a few dark pixels do not cut one cell in two.
+    """
+    pairs, heights = _borders(instances, landscape)
+    found, which = np.unique(pairs, axis=0, return_inverse=True)
+    sums, counts = np.bincount(which.ravel(), heights), np.bincount(which.ravel())
+    borders: dict[int, dict[int, tuple[float, int]]] = defaultdict(dict)
+    for (one, other), total, count in zip(found.tolist(), sums.tolist(), counts.tolist(), strict=True):
+        borders[one][other] = borders[other][one] = (total, count)
+    becomes = np.arange(instances.max(initial=0) + 1, dtype=np.int32)
+    queue = [(-total / count, one, other) for one in borders for other, (total, count) in borders[one].items()]
+    heapq.heapify(queue)
+    while queue and -queue[0][0] > merging:
+        height, one, other = heapq.heappop(queue)
+        total, count = borders.get(one, {}).get(other, (0.0, 1))
+        if -height != total / count:  # one of the two has changed since
+            continue
+        becomes[becomes == other] = one
+        del borders[one][other]
+        for third, (more, n) in borders.pop(other).items():
+            if third != one:
+                del borders[third][other]
+                total, count = borders[one].get(third, (0.0, 0))
+                borders[one][third] = borders[third][one] = (total + more, count + n)
+                heapq.heappush(queue, (-(total + more) / (count + n), one, third))
+    return becomes[instances]
 
 
 def _without_small(instances: Instances, min_size: int) -> Instances:
@@ -245,7 +312,7 @@ def tune_decision(
         )
     sizes = object_sizes(references)
     typical = float(np.median(sizes)) if sizes.size else 200.0
-    decision = default_decision(encoding, typical)
+    decision = default_decision(encoding, typical, np.asarray(references[0]).ndim)
     known: dict[Decision, float] = {}
 
     def value(tried: Decision) -> float:
@@ -272,7 +339,28 @@ def _choices(encoding: Encoding, typical: float) -> dict[str, list[Any]]:
     }
     if encoding.kind == "semantic":
         del choices["seed_threshold"], choices["smoothing"]
+    if encoding.kind == "border":
+        # Seeds and smoothing stand: few validation images cannot tell how crowded the next ones are.
+        del choices["seed_threshold"], choices["smoothing"], choices["mask_threshold"]
+        merging = {"merging": [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8], "mask_threshold": [0.4, 0.5, 0.6]}
+        choices = merging | choices
     return choices
+
+
+def few_decisions(decision: Decision, encoding: Encoding) -> list[Decision]:
+    """Three decisions, or one where nothing is to be chosen, of which the best one says how good maps are.
+
+    Decisions are tuned when training ends, so one that suits early weights must not decide which weights are best.
+    """
+    tried: dict[str, tuple[str, tuple[float, ...]]] = {
+        "border": ("merging", (0.5, 0.65, 0.8)),
+        "ridge": ("seed_threshold", (0.5, 0.7, 0.9)),
+        "distance": ("seed_threshold", (0.5, 0.7, 0.9)),
+    }
+    if encoding.kind not in tried:
+        return [decision]
+    field, values = tried[encoding.kind]
+    return [Decision.from_dict(decision.to_dict() | {field: value}) for value in values]
 
 
 def _middle_of_plateau(values: NDArray[np.float64], tolerance: float) -> int:

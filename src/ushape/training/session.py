@@ -33,7 +33,7 @@ from ushape.network.unet import UNet
 from ushape.scoring.calibration import Calibration, count_calibration
 from ushape.scoring.objects import count_objects, mean_average_precision
 from ushape.tally import Tally, pieces
-from ushape.targets.instances import NOISE_SHARE, Decision, default_decision, object_sizes, tune_decision
+from ushape.targets.instances import NOISE_SHARE, Decision, default_decision, few_decisions, object_sizes, tune_decision
 from ushape.training.batches import Batch, Batches
 from ushape.training.checkpoint import load_checkpoint, save_checkpoint, write_lines
 from ushape.training.clock import FIRST_GUESS, JUDGING_SHARE, VALIDATIONS, WATCHING_SHARE, Clock, Pace
@@ -51,9 +51,6 @@ WATCHED_IMAGES = 8
 """Validation images looked at while training, at most."""
 TUNING_IMAGES = 16
 """Validation images on which thresholds are chosen; more add cost but hardly information."""
-TRIED_SEEDS = (0.5, 0.7, 0.9)
-"""Seed thresholds tried when watched images are scored: they are tuned at the end, so one that suits early weights must
-not decide which weights are best."""
 NOISE = 0.01
 """Difference of validation scores that says nothing, with a few images; the later weights are kept then."""
 REVISE_SECONDS = 5.0
@@ -175,7 +172,9 @@ class Session:
         """What is decided when maps become labels, before any tuning."""
         masks = [example.mask for example in self.planned.training]
         if self.task == "instances":
-            return default_decision(self.recipe.encoding, float(np.median(object_sizes(masks))))
+            return default_decision(
+                self.recipe.encoding, float(np.median(object_sizes(masks))), self.planned.summary.dims
+            )
         decision = default_decision(self.recipe.encoding, 1.0)
         if self.task == "semantic" and len(self.planned.summary.classes) == 2:
             # Pieces smaller than any that people drew are noise: there, half the smallest of them, or a twentieth of
@@ -266,8 +265,7 @@ class Session:
         score = 0.0
         maps = [self.estimate(model, example)[0] for example in self.watched]
         references = [example.mask for example in self.watched]
-        for seed_threshold in TRIED_SEEDS if self.task == "instances" else TRIED_SEEDS[:1]:
-            model.decision = replace(self.decision, seed_threshold=seed_threshold)
+        for model.decision in few_decisions(self.decision, self.recipe.encoding):
             score = max(score, self.score_labels(references, [model.decide(m).labels for m in maps]))
         return score
 
