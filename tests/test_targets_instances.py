@@ -11,6 +11,7 @@ import tifffile
 from scipy import ndimage
 
 from ushape.errors import DataError, RecipeError
+from ushape.targets import instances
 from ushape.targets.instances import (
     Decision,
     default_decision,
@@ -154,6 +155,69 @@ def test_tiny_seeds_are_no_seeds():
     assert maps_to_instances(maps, encoding, Decision(min_seed=2)).max() == 1
 
 
+def two_cells(between):
+    """Border maps of two cells side by side, 20 x 20 px each; `between` (20,) is how sure the seam is inside."""
+    inside = np.ones((20, 41), np.float32)
+    inside[:, 20] = between
+    return np.stack([np.zeros_like(inside), inside, 1 - inside])
+
+
+def test_pieces_are_one_object_where_no_rim_is_between_them():
+    encoding, decision = Encoding("border"), Decision(0.99, 0.5, merging=0.65, **NOTHING_REMOVED)
+    shadow, rim = np.full(20, 0.9), np.full(20, 0.1)
+    for between, expected in ((shadow, 1), (rim, 2)):
+        assert maps_to_instances(two_cells(between), encoding, decision).max() == expected
+    # Without merging a shadow cuts a cell in two.
+    assert maps_to_instances(two_cells(shadow), encoding, replace(decision, merging=1)).max() == 2
+
+
+def test_a_leak_through_a_rim_does_not_make_one_of_two_cells():
+    encoding, decision = Encoding("border"), Decision(0.99, 0.5, merging=0.65, **NOTHING_REMOVED)
+    leaking = np.full(20, 0.1)
+    leaking[8:11] = 0.95
+    assert maps_to_instances(two_cells(leaking), encoding, decision).max() == 2
+    # A seed threshold below the leak, with nothing to cut there, sees one cell only.
+    assert maps_to_instances(two_cells(leaking), encoding, replace(decision, seed_threshold=0.9)).max() == 1
+
+
+def merged_slowly(instances, landscape, merging):
+    """By the definition: again and again, all borders measured anew, the two with the highest one become one."""
+    instances = instances.copy()
+    while True:
+        seen = {}
+        for axis in range(instances.ndim):
+            for place in np.ndindex(*instances.shape):
+                other = tuple(n + (i == axis) for i, n in enumerate(place))
+                if other[axis] < instances.shape[axis] and instances[place] != instances[other]:
+                    pair = tuple(sorted((int(instances[place]), int(instances[other]))))
+                    if pair[0] > 0:
+                        seen.setdefault(pair, []).append((float(landscape[place]) + float(landscape[other])) / 2)
+        highest = max(seen, key=lambda pair: np.mean(seen[pair]), default=None)
+        if highest is None or np.mean(seen[highest]) <= merging:
+            return instances
+        instances[instances == highest[1]] = highest[0]
+
+
+@pytest.mark.parametrize("merging", [0.5, 0.53, 0.56])
+@pytest.mark.parametrize("size", [(14, 16), (6, 7, 8)])
+def test_merging_is_what_its_definition_says(size, merging):
+    rng = np.random.default_rng(1)
+    pieces = discs(size, [tuple(rng.uniform(0, n) for n in size) for _ in range(14)], max(size) / 3)
+    landscape = ndimage.gaussian_filter(rng.random(size), 1).astype(np.float32)
+    landscape = (landscape - landscape.min()) / (landscape.max() - landscape.min())
+    expected = merged_slowly(pieces, landscape, merging)
+    assert 2 < len(np.unique(expected)) < len(np.unique(pieces))
+    np.testing.assert_array_equal(instances._merge(pieces, landscape, merging), expected)
+
+
+def test_the_best_of_few_decisions_says_how_good_maps_are():
+    decision = Decision()
+    assert instances.few_decisions(decision, Encoding("semantic")) == [decision]
+    assert [d.merging for d in instances.few_decisions(decision, Encoding("border"))] == [0.5, 0.65, 0.8]
+    for kind in ("ridge", "distance"):
+        assert [d.seed_threshold for d in instances.few_decisions(decision, Encoding(kind))] == [0.5, 0.7, 0.9]
+
+
 def test_smoothing_merges_summits_that_noise_has_torn():
     rng = np.random.default_rng(0)
     mask = DRAWN["alone"]
@@ -187,6 +251,8 @@ def test_the_default_decision_scales_with_the_objects():
         assert (small.min_seed, large.min_seed) == (1, 100)
     ridge = default_decision(Encoding("ridge"))
     assert (ridge.seed_threshold, ridge.mask_threshold) == (0.8, 0.4)
+    # A disc of 10 000 px is 113 px across, a ball 27 px.
+    assert [default_decision(Encoding("border"), 10_000, dims).smoothing for dims in (2, 3)] == [5.6, 1.3]
 
 
 def test_a_decision_survives_json():
@@ -228,6 +294,18 @@ def test_tuning_prefers_a_plateau_to_a_spike():
     assert value == 0.8
     # 8 + 5 + 3 + 4 values, of which 3 had been tried before.
     assert len(tried) == 17
+
+
+def test_inside_rims_merging_is_tuned_and_seeds_are_not():
+    # Between two cells the rim is at 0.6 to 0.7: what merges above 0.75 finds them.
+    maps = two_cells(np.linspace(0.6, 0.7, 20))
+    maps = np.where(maps[1] < 1, maps, np.array([0, 1, 0], np.float32)[:, None, None])
+    reference = np.where(np.arange(41) < 20, 1, 2).repeat(20).reshape(41, 20).T.astype(np.int32)
+    decision, value = tune_decision([maps], [reference], Encoding("border"), count_agreement)
+    default = default_decision(Encoding("border"), 410)
+    assert value == 0
+    assert decision.merging > 0.65 == default.merging
+    assert (decision.seed_threshold, decision.smoothing) == (default.seed_threshold, default.smoothing)
 
 
 def test_tuning_passes_over_values_that_have_no_score():

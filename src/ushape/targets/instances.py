@@ -246,12 +246,13 @@ def _merge(instances: Instances, landscape: Float, merging: float) -> Instances:
     and a few dark pixels do not cut one cell in two.
     """
     pairs, heights = _borders(instances, landscape)
-    found, which = np.unique(pairs, axis=0, return_inverse=True)
-    sums, counts = np.bincount(which.ravel(), heights), np.bincount(which.ravel())
+    n = int(instances.max(initial=0)) + 1
+    keys, which = np.unique(pairs[:, 0] * n + pairs[:, 1], return_inverse=True)
+    found, sums, counts = np.stack(np.divmod(keys, n), axis=1), np.bincount(which, heights), np.bincount(which)
     borders: dict[int, dict[int, tuple[float, int]]] = defaultdict(dict)
     for (one, other), total, count in zip(found.tolist(), sums.tolist(), counts.tolist(), strict=True):
         borders[one][other] = borders[other][one] = (total, count)
-    becomes = np.arange(instances.max(initial=0) + 1, dtype=np.int32)
+    parent = np.arange(n, dtype=np.int32)
     queue = [(-total / count, one, other) for one in borders for other, (total, count) in borders[one].items()]
     heapq.heapify(queue)
     while queue and -queue[0][0] > merging:
@@ -259,15 +260,17 @@ def _merge(instances: Instances, landscape: Float, merging: float) -> Instances:
         total, count = borders.get(one, {}).get(other, (0.0, 1))
         if -height != total / count:  # one of the two has changed since
             continue
-        becomes[becomes == other] = one
+        parent[other] = one
         del borders[one][other]
-        for third, (more, n) in borders.pop(other).items():
+        for third, (more, longer) in borders.pop(other).items():
             if third != one:
                 del borders[third][other]
                 total, count = borders[one].get(third, (0.0, 0))
-                borders[one][third] = borders[third][one] = (total + more, count + n)
-                heapq.heappush(queue, (-(total + more) / (count + n), one, third))
-    return becomes[instances]
+                borders[one][third] = borders[third][one] = (total + more, count + longer)
+                heapq.heappush(queue, (-(total + more) / (count + longer), min(one, third), max(one, third)))
+    for other, one in enumerate(parent):  # parents have smaller numbers, so theirs are known
+        parent[other] = parent[one]
+    return parent[instances]
 
 
 def _without_small(instances: Instances, min_size: int) -> Instances:

@@ -1,0 +1,90 @@
+"""How objects are read from the same maps: scores of several decisions, for runs that are there.
+
+    python benchmarks/run.py width scale            the runs (or any other list on cells)
+    python benchmarks/reading.py [--only TEXT]      a table of them, on the tune parts
+
+Few frames have gold truth, and five of them tell little. So these scores are against all frames of the tune part, gold
+truth where there is some and silver elsewhere (the Cell Tracking Challenge's; made by entrants who had trained on both
+sequences). They serve choosing, not reporting.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+import ushape
+from bench.execution import RUNS
+from bench.splits import open_part, read_splits
+from ushape.errors import UshapeError
+from ushape.tally import Tally
+from ushape.targets.instances import Decision, default_decision, maps_to_instances, object_sizes
+
+SCORES = ("SEG", "F1@0.5", "AP@0.5:0.95")
+
+
+def decisions(own: Decision, default: Decision) -> Iterator[tuple[str, Decision]]:
+    """(name, decision): the run's own, and the default with one or two fields changed."""
+    yield "the run's own", own
+    yield "default", default
+    yield "smoothed by 1 px only", replace(default, smoothing=1.0)
+    for share in (0.5, 2):
+        yield f"smoothed {share:g} times as much", replace(default, smoothing=share * default.smoothing)
+    for merging in (0.5, 0.8, 1.0):
+        yield f"merging {merging:g}", replace(default, merging=merging)
+    for seed in (0.5, 0.8, 0.95):
+        yield f"seeds {seed:g}", replace(default, seed_threshold=seed)
+        yield f"seeds {seed:g}, merging 1", replace(default, seed_threshold=seed, merging=1.0)
+
+
+def scores_of(run: Path) -> dict[str, list[float]]:
+    """The scores by decision, of a run on `learn` against the tune part of its split."""
+    split = next(s for s in read_splits().values() if run.name.startswith(f"{s.name}-learn-"))
+    model = ushape.load(run, device="cpu", engine="torch")
+    samples = [s for s in open_part(split.parts("tune")[1]).samples if s.annotated and s.complete]
+    masks = [sample.read_mask() for sample in samples]
+    default = default_decision(model.encoding, float(np.median(object_sizes(masks))), masks[0].ndim)
+    tried = dict(decisions(model.decision, default))
+    tallies = {name: Tally("instances", model.classes) for name in tried}
+    for sample, mask in zip(samples, masks, strict=True):
+        maps = model.maps(sample.read_image())
+        for name, decision in tried.items():
+            tallies[name].add(sample.name, mask, maps_to_instances(maps, model.encoding, decision), complete=True)
+    found = {name: tally.evaluation().scores for name, tally in tallies.items()}
+    return {name: [scores[key] for key in SCORES] for name, scores in found.items()}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the command line, score, print a table of each run and of the mean of all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", metavar="TEXT", help="runs whose folder's name holds this text")
+    parser.add_argument("--folder", type=Path, default=RUNS, help="where run folders lie; default: runs/benchmarks")
+    asked = parser.parse_args(arguments)
+    try:
+        runs = sorted(path.parent for path in asked.folder.glob("*-learn-*/model.safetensors"))
+        chosen = [run for run in runs if asked.only in run.name]
+        if not chosen:
+            raise UshapeError(f"{asked.folder}: expected finished runs on `learn`, found none; run benchmarks/run.py")
+        found = {}
+        for run in chosen:
+            found[run.name] = scores_of(run)
+            print(run.name)
+            for name, scores in found[run.name].items():
+                print(f"    {name:<24}", *(f"{score:.3f}" for score in scores), flush=True)
+        print(f"mean of {len(found)} runs\n\n| decision | {' | '.join(SCORES)} |\n|---|{'---|' * len(SCORES)}")
+        for name in next(iter(found.values())):
+            mean = np.mean([scores[name] for scores in found.values()], axis=0)
+            print(f"| {name} | {' | '.join(f'{score:.3f}' for score in mean)} |")
+    except UshapeError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""The table of decisions: a run's own is what `evaluate` says, and runs are found by their names."""
+
+import pytest
+import torch
+
+import reading
+from bench.splits import open_part, read_splits
+from ushape.model import Model
+from ushape.network.unet import UNet
+from ushape.preparation import Preparation
+from ushape.targets.instances import Decision
+from ushape.targets.maps import Encoding
+
+
+@pytest.fixture
+def folder(tmp_path):
+    torch.manual_seed(0)
+    network = UNet(n_classes=3, channels=4, depth=2, padding="same", norm="batch").eval()
+    model = Model(
+        network, Preparation(channels=1), "instances", ("background", "object"), Encoding("border"), Decision(0.34, 0.3)
+    )
+    run = tmp_path / "phantom-learn-auto-1minutes-seed0-0123"
+    run.mkdir()
+    model.save(run / "model.safetensors")
+    return tmp_path, model
+
+
+def test_a_runs_own_decision_scores_as_evaluate_does(folder):
+    path, model = folder
+    scores = reading.scores_of(next(path.iterdir()))
+    expected = model.evaluate(open_part(read_splits()["phantom"].tune)).scores
+    assert scores["the run's own"] == [expected[key] for key in reading.SCORES]
+    assert len(scores) == 14
+    assert scores["merging 1"] != scores["default"] or scores["seeds 0.5"] != scores["default"]
+
+
+def test_the_table_has_each_run_and_the_mean(folder, capsys):
+    path, _ = folder
+    assert reading.main(["--folder", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("phantom-learn-auto-1minutes-seed0-0123\n    the run's own ")
+    assert (
+        "mean of 1 runs\n\n| decision | SEG | F1@0.5 | AP@0.5:0.95 |\n|---|---|---|---|\n| the run's own | " in printed
+    )
+
+
+def test_without_runs_it_says_so(tmp_path, capsys):
+    assert reading.main(["--folder", str(tmp_path)]) == 1
+    assert "expected finished runs on `learn`, found none" in capsys.readouterr().err
