@@ -15,10 +15,12 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import disc_dataset
+from ushape.data.dataset import Dataset
 from ushape.errors import ModelFileError, RecipeError
+from ushape.model import Model
 from ushape.network.unet import UNet
 from ushape.run import train_run
-from ushape.training.clock import Clock
+from ushape.training.clock import Clock, Pace
 from ushape.training.session import Listener
 
 TINY = ["network.channels=4", "network.depth=3", "patch=[32, 32]", "batch=2"]
@@ -237,3 +239,36 @@ def test_the_average_starts_at_the_weights_and_follows_them():
     state.step = 1_000_000
     update_average(state, 0.9)
     torch.testing.assert_close(state.average[name], before + 0.1)
+
+
+def disc_classes(n: int, seed: int = 0) -> Dataset:
+    """The discs as a class of pixels."""
+    objects = disc_dataset(n, seed)
+    samples = [replace(s, mask=lambda s=s: (s.read_mask() > 0).astype("int32")) for s in objects.samples]
+    return replace(objects, samples=tuple(samples), task="semantic")
+
+
+def test_turned_copies_are_averaged_at_the_end_and_not_while_watching(monkeypatch):
+    looked, counted = [], []
+
+    def spied(owner, name, seen):
+        original = getattr(owner, name)
+
+        def spy(self, *given, **options):
+            seen.append((name, given, options))
+            return original(self, *given, **options)
+
+        monkeypatch.setattr(owner, name, spy)
+
+    spied(Model, "maps", looked)
+    spied(Pace, "affordable", counted)
+    spied(Pace, "ending_seconds", counted)
+    data, validation = disc_classes(4), disc_classes(2, seed=50)
+    settings = [*TINY, "rotations=2"]
+    finished = train_run(data, validation=validation, keep_folder=False, steps=10, device="cpu", settings=settings)
+    assert finished.model.rotations == 2
+    # Two images are watched ten times, and each is judged once, as the model predicts.
+    assert [options.get("symmetries") for _, _, options in looked] == [1] * 20 + [None] * 2
+    # What that costs is counted.
+    assert {options["views"] for name, _, options in counted if name == "affordable"} == {2}
+    assert {given[-1] for name, given, _ in counted if name == "ending_seconds"} == {2}
