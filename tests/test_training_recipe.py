@@ -72,7 +72,7 @@ def test_a_missing_and_a_broken_recipe_file_are_refused(tmp_path):
 
 
 def test_large_objects_are_seen_on_a_coarser_grid():
-    assert [working_scale(d) for d in (None, 10, 56, 57, 112, 113, 1000)] == [1, 1, 1, 2, 2, 4, 4]
+    assert [working_scale(d) for d in (None, 10, 56, 57, 159, 160, 1000)] == [1, 1, 1, 2, 2, 4, 4]
     assert working_scale(None) == working_scale(12) == 1
     assert working_scale(40) < working_scale(100) <= working_scale(1000) == 4
 
