@@ -252,7 +252,7 @@ def test_the_default_decision_scales_with_the_objects():
     ridge = default_decision(Encoding("ridge"))
     assert (ridge.seed_threshold, ridge.mask_threshold) == (0.8, 0.4)
     # A disc of 10 000 px is 113 px across, a ball 27 px.
-    assert [default_decision(Encoding("border"), 10_000, dims).smoothing for dims in (2, 3)] == [5.6, 1.3]
+    assert [default_decision(Encoding("border"), 10_000, dims).smoothing for dims in (2, 3)] == [4.5, 1.1]
 
 
 def test_a_decision_survives_json():

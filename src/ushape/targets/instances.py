@@ -54,7 +54,7 @@ Score = Callable[[list[Mask], list[Mask]], float]
 NOISE_SHARE = 0.05
 SEED_SHARE = 0.01
 # Of the diameter: how far the inside is smoothed before seeds are sought (docs/results.md).
-SMOOTH_SHARE = 0.05
+SMOOTH_SHARE = 0.04
 
 
 @dataclass(frozen=True)
