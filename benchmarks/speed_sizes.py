@@ -22,7 +22,7 @@ TITLE = "Cost against size"
 COLUMNS = ("s", "x ours", "Mpx/s", "peak MB", "memory x ours", "runs")
 POWERS = {"tiny": (4, 5), "quick": (4, 6), "full": (4, 5, 6, 7, 8)}
 LARGE = 7
-"""Power of ten from which on a prediction is made once in the quick form, and twice in the full one."""
+"""Power of ten from which on a prediction is made twice only in the full form."""
 
 
 def tables(sitting: Sitting) -> list[Table]:
@@ -36,7 +36,7 @@ def tables(sitting: Sitting) -> list[Table]:
             f"MONAI, defaults, window {min(PATCH, side)}": Task("monai", path, side, tile=min(PATCH, side)),
         }
         listed = [Competitor(name, partial(in_own_process, task)) for name, task in tasks.items()]
-        n = {"tiny": 1, "quick": 1 if power >= LARGE else 2, "full": 2 if power >= LARGE else 5}[sitting.form]
+        n = {"tiny": 1, "quick": 2, "full": 2 if power >= LARGE else 5}[sitting.form]
         outcomes = interleave(listed, Limits(n, n, 0), told=lambda name, p=power: tell(f"  10^{p} pixels: {name}"))
         made.append(Table(f"10^{power} pixels ({side} x {side})", COLUMNS, outcomes))
     return made

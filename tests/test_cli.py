@@ -287,9 +287,11 @@ def test_quantise_says_when_the_judge_was_learnt(folder, tmp_path, monkeypatch):
 
 def test_an_int8_copy_that_could_not_be_written_is_an_error(model_file, folder, monkeypatch):
     monkeypatch.setattr(int8, "quantise", lambda *given: Quantised("accuracy", 0.9, 0.9, 0.005, 7, 3, 2))
-    status, _, words = ushape("quantise", model_file, folder)
-    assert status == 1
+    status, printed, words = ushape("quantise", model_file, folder)
+    assert (status, "kept" in printed) == (1, False)
     assert "expected to write the 8-bit copy beside the model, but that failed; check the rights" in words
+    values = json.loads(ushape("quantise", model_file, folder, "--json")[1])
+    assert (values["accepted"], values["kept"], values["path"]) == (True, False, None)
 
 
 def test_existing_results_are_kept_unless_told(model_file, tmp_path):

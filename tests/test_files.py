@@ -60,12 +60,13 @@ def seen_by(model):
         images.append(image)
         return type(self).maps(self, image, **options)
 
-    model.maps = MethodType(maps, model)
+    model.engine, model.maps = "torch", MethodType(maps, model)
     return images
 
 
 def answering(model, answer):
     """The model with its network replaced by a function of the image (C, *space)."""
+    model.engine = "torch"  # of a model whose engine is `auto` a copy would predict
     model.maps = MethodType(lambda self, image, **options: answer(image).astype(np.float32), model)
     return model
 
@@ -95,7 +96,7 @@ def stopping_at(model, n):
             raise KeyboardInterrupt
         return answer(image)
 
-    model.maps = MethodType(maps, model)
+    model.engine, model.maps = "torch", MethodType(maps, model)
     return model
 
 
@@ -115,7 +116,7 @@ def test_a_table_from_before_is_refused_before_anything_is_done(model, tmp_path)
 
 
 def test_no_table_is_written_when_nothing_was_done(model, tmp_path):
-    written, problems = predict_files(model, [str(tmp_path / "none.png")], tmp_path / "out", save=("table",))
+    written, problems, _ = predict_files(model, [str(tmp_path / "none.png")], tmp_path / "out", save=("table",))
     assert (written, len(problems), names_in(tmp_path / "out")) == ([], 1, set())
 
 
@@ -123,7 +124,7 @@ def test_no_result_replaces_any_of_the_images(model, tmp_path):
     write_png(tmp_path / "a.png")
     tifffile.imwrite(tmp_path / "a.tif", disc_image(1)[0][0])
     before = (tmp_path / "a.tif").read_bytes()
-    written, problems = predict_files(model, [str(tmp_path)], tmp_path, overwrite=True)
+    written, problems, _ = predict_files(model, [str(tmp_path)], tmp_path, overwrite=True)
     assert written == []
     assert problems[0].startswith(f"{tmp_path / 'a.png'}: expected a result that replaces no image, found one that")
     assert (tmp_path / "a.tif").read_bytes() == before
@@ -132,7 +133,7 @@ def test_no_result_replaces_any_of_the_images(model, tmp_path):
 def test_results_of_different_images_with_one_name_are_refused(model, tmp_path):
     images, out = [write_png(tmp_path / folder / "a.png") for folder in ("one", "two")], tmp_path / "out"
     images.append(write_png(tmp_path / "a_probabilities.png"))
-    written, problems = predict_files(model, list(map(str, images)), out, save=("labels", "probabilities"))
+    written, problems, _ = predict_files(model, list(map(str, images)), out, save=("labels", "probabilities"))
     assert written == [out / "a_probabilities.tif", out / "a.tif"]
     assert [str(problem).split(": expected")[0] for problem in problems] == [str(images[1]), str(images[2])]
     assert f"expected images with different names, found {images[0]} too" in problems[1]
@@ -140,7 +141,7 @@ def test_results_of_different_images_with_one_name_are_refused(model, tmp_path):
 
 def test_an_image_that_is_named_twice_is_done_once(model, tmp_path):
     image = write_png(tmp_path / "in" / "a.png")
-    written, problems = predict_files(model, [str(image), str(image.parent)], tmp_path / "out")
+    written, problems, _ = predict_files(model, [str(image), str(image.parent)], tmp_path / "out")
     assert (written, problems) == ([tmp_path / "out" / "a.tif"], [])
 
 
@@ -150,7 +151,7 @@ def test_an_image_that_is_named_twice_is_done_once(model, tmp_path):
 def test_missing_paths_and_empty_folders_are_problems_and_the_others_are_done(model, tmp_path):
     (tmp_path / "empty").mkdir()
     names = [tmp_path / "empty", tmp_path / "none.png", tmp_path / "nowhere", write_png(tmp_path / "good.png")]
-    written, problems = predict_files(model, list(map(str, names)), tmp_path / "out")
+    written, problems, _ = predict_files(model, list(map(str, names)), tmp_path / "out")
     assert written == [tmp_path / "out" / "good.tif"]
     assert [problem.split(": expected")[0] for problem in problems] == list(map(str, names[:3]))
 
@@ -159,7 +160,7 @@ def test_nan_pixels_are_a_problem_and_no_empty_result(model, tmp_path):
     image = disc_image(0)[0][0].astype(np.float32)
     image[3, 4] = np.nan
     tifffile.imwrite(tmp_path / "nan.tif", image)
-    written, problems = predict_files(model, [str(tmp_path / "nan.tif")], tmp_path / "out")
+    written, problems, _ = predict_files(model, [str(tmp_path / "nan.tif")], tmp_path / "out")
     assert written == []
     assert len(problems) == 1
     assert f"{tmp_path / 'nan.tif'}: expected finite pixel values, found 1 NaN or infinite one" in problems[0]
@@ -170,7 +171,7 @@ def test_a_bad_page_stops_no_other_page(tmp_path):
     pages = np.stack([disc_image(i)[0][0] for i in range(12)]).astype(np.float32)
     pages[[1, 10], 0, 0] = np.nan
     path = write_stack(tmp_path / "s.tif", pages)
-    written, problems = predict_files(model, [str(path)], tmp_path / "out", save=("labels", "table"))
+    written, problems, _ = predict_files(model, [str(path)], tmp_path / "out", save=("labels", "table"))
     assert written == [tmp_path / "out" / "s.tif", tmp_path / "out" / "objects.csv"]
     labels = tifffile.imread(written[0])
     assert [int(page.max()) for page in labels] == [4, 0, 4, 4, 4, 4, 4, 4, 4, 4, 0, 4]
@@ -182,7 +183,7 @@ def test_a_bad_page_stops_no_other_page(tmp_path):
 
 def test_a_stack_without_a_good_page_gives_no_file(model, tmp_path):
     path = write_stack(tmp_path / "s.tif", np.full((5, 20, 24), np.nan, np.float32))
-    written, problems = predict_files(model, [str(path)], tmp_path / "out", save=("labels", "table"))
+    written, problems, _ = predict_files(model, [str(path)], tmp_path / "out", save=("labels", "table"))
     assert (written, names_in(tmp_path / "out")) == ([], set())
     assert problems == [
         f"{path} (pages 0, 1, 2, 3, 4): expected finite pixel values, found 480 NaN or infinite ones; replace them "
@@ -193,7 +194,7 @@ def test_a_stack_without_a_good_page_gives_no_file(model, tmp_path):
 def test_a_result_that_cannot_be_written_is_a_problem_and_the_others_are_done(model, tmp_path):
     images = [write_png(tmp_path / f"{name}.png") for name in "ab"]
     (tmp_path / "out" / "a.tif").mkdir(parents=True)
-    written, problems = predict_files(model, list(map(str, images)), tmp_path / "out", overwrite=True)
+    written, problems, _ = predict_files(model, list(map(str, images)), tmp_path / "out", overwrite=True)
     assert written == [tmp_path / "out" / "b.tif"]
     assert len(problems) == 1
     assert problems[0].startswith(f"{images[0]}: ")
@@ -217,8 +218,8 @@ def test_an_image_too_large_for_the_memory_is_a_problem_and_the_others_are_done(
             raise error
         return type(self).maps(self, image, **options)
 
-    model.maps = MethodType(maps, model)
-    written, problems = predict_files(model, [str(large), str(small)], tmp_path / "out")
+    model.engine, model.maps = "torch", MethodType(maps, model)
+    written, problems, _ = predict_files(model, [str(large), str(small)], tmp_path / "out")
     assert written == [tmp_path / "out" / "small.tif"]
     assert len(problems) == 1
     assert problems[0].startswith(f"{large}: expected enough memory, found too little (")
@@ -228,7 +229,7 @@ def test_a_mistake_of_the_program_is_not_hidden(model, tmp_path):
     def maps(self, image, **options):
         raise RuntimeError("shapes do not fit")
 
-    model.maps = MethodType(maps, model)
+    model.engine, model.maps = "torch", MethodType(maps, model)
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         predict_files(model, [str(write_png(tmp_path / "a.png"))], tmp_path / "out")
 
@@ -269,7 +270,7 @@ def test_images_of_any_size_and_number_of_channels(tmp_path, size, channels):
     image = noise(channels, *size)
     tifffile.imwrite(tmp_path / "a.tif", image, photometric="minisblack", metadata={"axes": "CYX"})
     model, out = small_model("instances", channels=channels), tmp_path / "some" / "where"
-    written, problems = predict_files(model, [str(tmp_path / "a.tif")], out, save=EVERYTHING)
+    written, problems, _ = predict_files(model, [str(tmp_path / "a.tif")], out, save=EVERYTHING)
     assert problems == []
     assert [path.name for path in written] == ["a_probabilities.tif", "a_overlay.png", "a.tif", "objects.csv"]
     assert tifffile.imread(out / "a.tif").shape == size
@@ -282,7 +283,7 @@ def test_as_many_pages_as_the_model_has_channels_are_one_image_as_in_training(tm
     write_png(tmp_path / "data" / "masks" / "a.png", (noise(40, 44) > 99).astype(np.uint8))
     model, told = small_model(channels=channels), []
     images = seen_by(model)
-    written, problems = predict_files(model, [str(path)], tmp_path / "out", say=told.append)
+    written, problems, _ = predict_files(model, [str(path)], tmp_path / "out", say=told.append)
     assert (written, problems) == ([tmp_path / "out" / "a.tif"], [])
     np.testing.assert_array_equal(images[0], open_folder(tmp_path / "data").samples[0].read_image())
     assert f"a.tif: its {channels} pages are read as channels" in told[0]
@@ -293,7 +294,7 @@ def test_other_numbers_of_pages_and_pages_of_colours_are_images_in_one_file(tmp_
     colours = tmp_path / "colours.tif"
     tifffile.imwrite(colours, noise(3, 40, 44, 3), photometric="rgb")
     told, out = [], tmp_path / "out"
-    written, problems = predict_files(small_model(channels=3), [str(five), str(colours)], out, say=told.append)
+    written, problems, _ = predict_files(small_model(channels=3), [str(five), str(colours)], out, say=told.append)
     assert problems == []
     assert written == [out / "five.tif", out / "colours.tif"]
     assert [tifffile.imread(path).shape for path in written] == [(5, 40, 44), (3, 40, 44)]
@@ -309,7 +310,7 @@ def test_the_labels_of_a_stack_are_those_of_its_pages(tmp_path):
     model.decision = Decision(min_size=1)
     path = write_stack(tmp_path / "s.tif", stack)
     out, everything = tmp_path / "out", ("labels", "probabilities", "overlay", "table")
-    written, problems = predict_files(model, [str(path)], out, save=everything)
+    written, problems, _ = predict_files(model, [str(path)], out, save=everything)
     assert problems == []
     each = {f"s_{page}_{what}" for page in range(3) for what in ("probabilities.tif", "overlay.png")}
     assert names_in(out) == {"s.tif", "objects.csv"} | each
@@ -331,7 +332,7 @@ def test_a_model_of_volumes_reads_pages_as_a_volume(tmp_path):
     tifffile.imwrite(tmp_path / "named.tif", stack, photometric="minisblack", metadata={"axes": "ZYX"})
     model = small_model("instances", dims=3)
     images = seen_by(model)
-    written, problems = predict_files(
+    written, problems, _ = predict_files(
         model, [str(unlabelled), str(tmp_path / "named.tif")], tmp_path / "out", save=EVERYTHING
     )
     assert problems == []
@@ -344,7 +345,7 @@ def test_a_model_of_volumes_reads_pages_as_a_volume(tmp_path):
 def test_volumes_over_time_are_a_problem(tmp_path):
     path = tmp_path / "film.tif"
     tifffile.imwrite(path, noise(2, 6, 20, 24), photometric="minisblack", metadata={"axes": "TZYX"})
-    written, problems = predict_files(small_model("instances", dims=3), [str(path)], tmp_path / "out")
+    written, problems, _ = predict_files(small_model("instances", dims=3), [str(path)], tmp_path / "out")
     assert written == []
     assert len(problems) == 1
     assert problems[0].startswith(f"{path}: expected one image, found 12 pages;")
@@ -352,13 +353,13 @@ def test_volumes_over_time_are_a_problem(tmp_path):
 
 def test_a_volume_of_one_slice_is_an_image_for_a_model_of_images(model, tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", disc_image(0)[0], photometric="minisblack", metadata={"axes": "ZYX"})
-    assert predict_files(model, [str(tmp_path / "a.tif")], tmp_path / "out") == ([tmp_path / "out" / "a.tif"], [])
+    assert predict_files(model, [str(tmp_path / "a.tif")], tmp_path / "out")[:2] == ([tmp_path / "out" / "a.tif"], [])
 
 
 def test_labels_are_written_as_asked_for(tmp_path):
     model, out = objects_of_discs(small_model("instances")), tmp_path / "out"
     path = write_png(tmp_path / "a.png")
-    written, problems = predict_files(model, [str(path)], out, format="png")
+    written, problems, _ = predict_files(model, [str(path)], out, format="png")
     assert (written, problems) == ([out / "a.png"], [])
     np.testing.assert_array_equal(np.array(Image.open(out / "a.png")) > 0, disc_image(0)[1] > 0)
     with pytest.raises(RecipeError, match=r"^expected --format tif, png, nii.gz, found 'jpg'; choose one of these$"):
@@ -368,7 +369,7 @@ def test_labels_are_written_as_asked_for(tmp_path):
 def test_stacks_and_volumes_fit_into_no_png(tmp_path):
     path = write_stack(tmp_path / "s.tif", noise(5, 20, 24))
     for model, found in ((small_model(), "5 of them"), (small_model("instances", dims=3), "a volume")):
-        written, problems = predict_files(model, [str(path)], tmp_path / "out", format="png")
+        written, problems, _ = predict_files(model, [str(path)], tmp_path / "out", format="png")
         assert written == []
         assert problems == [f"{path}: expected one image for labels as PNG, found {found}; choose --format tif"]
 
@@ -380,7 +381,7 @@ def test_the_size_of_a_pixel_is_kept(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", disc_image(0)[0][0], imagej=True, metadata=metadata, **spacing)
     stack = np.stack([disc_image(i)[0][0] for i in range(5)])
     tifffile.imwrite(tmp_path / "t.tif", stack, imagej=True, metadata=metadata | {"axes": "TYX"}, **spacing)
-    _, problems = predict_files(model, [str(tmp_path)], out, save=EVERYTHING)
+    _, problems, _ = predict_files(model, [str(tmp_path)], out, save=EVERYTHING)
     assert problems == []
     for name in ("a.tif", "t.tif", "a_probabilities.tif", "t_3_probabilities.tif"):
         assert read_spacing(out / name) == Spacing((0.25, 0.25), "um"), name
@@ -397,7 +398,7 @@ def test_a_volume_keeps_the_distance_of_its_slices(tmp_path):
     spacing = {"resolution": (4, 2), "resolutionunit": "NONE"}
     metadata = {"axes": "ZYX", "unit": "um", "spacing": 2.0}
     tifffile.imwrite(tmp_path / "v.tif", volume, imagej=True, metadata=metadata, **spacing)
-    _, problems = predict_files(model, [str(tmp_path / "v.tif")], tmp_path / "out", save=("labels", "table"))
+    _, problems, _ = predict_files(model, [str(tmp_path / "v.tif")], tmp_path / "out", save=("labels", "table"))
     assert problems == []
     assert read_spacing(tmp_path / "out" / "v.tif") == Spacing((2.0, 0.5, 0.25), "um")
     [row] = rows_of(tmp_path / "out" / "objects.csv")
@@ -423,7 +424,7 @@ def test_labels_of_a_nifti_image_keep_its_place_in_space(tmp_path):
     nibabel.save(nibabel.Nifti1Image(volume, affine), tmp_path / "case.nii.gz")
     model = answering(small_model("instances", dims=3), lambda image: np.stack([image[0] < 9, *[image[0] > 9] * 2]))
     out = tmp_path / "out"
-    written, problems = predict_files(model, [str(tmp_path / "case.nii.gz")], out, format="nii.gz")
+    written, problems, _ = predict_files(model, [str(tmp_path / "case.nii.gz")], out, format="nii.gz")
     assert (written, problems) == ([out / "case.nii.gz"], [])
     found = nibabel.load(out / "case.nii.gz")
     np.testing.assert_allclose(found.affine, affine)
@@ -451,7 +452,7 @@ def test_grey_and_colour_images_share_a_table(tmp_path):
     image, mask = disc_image(0)
     write_png(tmp_path / "in" / "a_grey.png")
     write_png(tmp_path / "in" / "b_colour.png", np.stack([image[0], image[0] // 2, image[0] // 3], axis=-1))
-    _, problems = predict_files(model, [str(tmp_path / "in")], tmp_path / "out", save=("table",))
+    _, problems, _ = predict_files(model, [str(tmp_path / "in")], tmp_path / "out", save=("table",))
     assert problems == []
     rows = rows_of(tmp_path / "out" / "objects.csv")
     assert [row["image"] for row in rows] == ["a_grey"] * 4 + ["b_colour"] * 4
@@ -495,7 +496,7 @@ def test_a_classifier_gives_one_table(classifier, tmp_path):
     )
     (tmp_path / "in" / "b.png").write_bytes(b"")
     told, out = [], tmp_path / "out"
-    written, problems = predict_files(classifier, [str(tmp_path / "in")], out, say=told.append)
+    written, problems, _ = predict_files(classifier, [str(tmp_path / "in")], out, say=told.append)
     assert (written, len(problems)) == ([out / "labels.csv"], 1)
     rows = rows_of(out / "labels.csv")
     first, stack = tmp_path / "in" / "a.png", next((tmp_path / "in").glob("s.*"))
@@ -533,7 +534,7 @@ def test_a_classifier_that_was_interrupted_is_continued(classifier, tmp_path):
         predict_files(stopping_at(classifier, 3), [str(tmp_path / "in")], tmp_path / "out")
     del classifier.maps
     answering(classifier, lambda image: np.array([0.5, 0.25, 0.25]))
-    _, problems = predict_files(classifier, [str(tmp_path / "in")], tmp_path / "out", resume=True)
+    _, problems, _ = predict_files(classifier, [str(tmp_path / "in")], tmp_path / "out", resume=True)
     assert problems == []
     assert [row["confidence"] for row in rows_of(tmp_path / "out" / "labels.csv")] == ["0.75", "0.75", "0.5", "0.5"]
 
@@ -564,7 +565,7 @@ def test_an_interrupted_prediction_is_continued(five, tmp_path):
         predict_files(small_model("instances"), [str(five)], parts, save=save)
 
     model, told = objects_by_threshold(small_model("instances")), []
-    written, problems = predict_files(model, [str(five)], parts, save=save, resume=True, say=told.append)
+    written, problems, _ = predict_files(model, [str(five)], parts, save=save, resume=True, say=told.append)
     assert problems == []
     # The last image of the table may have been cut short: it is done again.
     assert told[:2] == ["0: done before", "1: done before"]
@@ -578,11 +579,13 @@ def test_images_that_failed_are_done_when_the_rest_is_skipped(five, tmp_path):
     model, out = objects_by_threshold(small_model("instances")), tmp_path / "out"
     good = (five / "2.png").read_bytes()
     (five / "2.png").write_bytes(good[:50])
-    _, problems = predict_files(model, [str(five)], out, save=("labels", "table"))
+    _, problems, _ = predict_files(model, [str(five)], out, save=("labels", "table"))
     assert len(problems) == 1
     (five / "2.png").write_bytes(good)
     told = []
-    written, problems = predict_files(model, [str(five)], out, save=("labels", "table"), resume=True, say=told.append)
+    written, problems, _ = predict_files(
+        model, [str(five)], out, save=("labels", "table"), resume=True, say=told.append
+    )
     assert (written, problems) == ([out / "2.tif", out / "objects.csv"], [])
     assert told[0] == "0: done before"
     assert sorted({row["image"] for row in rows_of(out / "objects.csv")}) == list("01234")
@@ -595,7 +598,7 @@ def test_all_done_before_is_no_work_and_no_change(five, tmp_path):
     model, out = objects_by_threshold(small_model("instances")), tmp_path / "out"
     predict_files(model, [str(five)], out, save=EVERYTHING)
     before = {name: (out / name).read_bytes() for name in names_in(out)}
-    assert predict_files(stopping_at(model, 0), [str(five)], out, save=EVERYTHING, resume=True) == ([], [])
+    assert predict_files(stopping_at(model, 0), [str(five)], out, save=EVERYTHING, resume=True)[:2] == ([], [])
     assert {name: (out / name).read_bytes() for name in names_in(out)} == before
 
 
@@ -628,7 +631,7 @@ def test_a_stack_does_not_keep_its_maps(tmp_path):
         alive.append(sum(ref() is not None for ref in given))
         return found
 
-    model.maps = MethodType(maps, model)
+    model.engine, model.maps = "torch", MethodType(maps, model)
     path = write_stack(tmp_path / "s.tif", noise(9, 20, 24))
     predict_files(model, [str(path)], tmp_path / "out", save=EVERYTHING)
     assert len(alive) == 9

@@ -52,7 +52,9 @@ def test_the_next_file_is_read_while_one_is_computed(tmp_path, monkeypatch):
         waited.append(following is None or arrived[f"{following}.png"].wait(timeout=60))
         return np.zeros((3, *image.shape[1:]))
 
-    written, problems = predict_files(answering(small_model("instances"), answer), [tmp_path / "in"], tmp_path / "out")
+    written, problems, _ = predict_files(
+        answering(small_model("instances"), answer), [tmp_path / "in"], tmp_path / "out"
+    )
     assert (waited, problems) == ([True] * 3, [])
     assert [path.name for path in written] == ["a.tif", "b.tif", "c.tif"]
 
@@ -82,7 +84,7 @@ def test_what_fails_ahead_is_told_in_its_turn(tmp_path):
     tifffile.imwrite(tmp_path / "in" / "d.tif", disc_image(0)[0][0])
     words = []
     model = small_model("instances")
-    written, problems = predict_files(model, [tmp_path / "in"], tmp_path / "out", say=words.append)
+    written, problems, _ = predict_files(model, [tmp_path / "in"], tmp_path / "out", say=words.append)
     assert [path.name for path in written] == ["a.tif", "d.tif"]
     assert [problem.split(":")[0].split("/")[-1] for problem in problems] == ["b.png", "c.png"]
     assert [line.split(":")[0] for line in words] == ["a", "d"]

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 import ushape.model
@@ -11,6 +12,7 @@ from conftest import disc_dataset
 from test_files import write_png
 from test_model import noise, small_model
 from ushape.errors import DataError, RecipeError
+from ushape.files import predict as predicting
 from ushape.files import predict_files
 from ushape.model import Model, Preparation, load
 from ushape.model_file import describe_model
@@ -125,7 +127,8 @@ def test_a_model_file_tells_of_its_own_conversions_and_calls_others_stale(tmp_pa
     # What they say of themselves is as good as the model's own; the weights are not.
     shelf.write("int8", Conversion("0" * 64, {}, facts))
     shelf.write("openvino", Conversion(f"{'0' * 64} openvino 1", {}, {"openvino": "1"}))
-    shelf.write("onnxruntime", Conversion(f"{key} torch 1", {}, {"torch": "1"}))
+    made_by = choice.key_by("onnxruntime", key)
+    shelf.write("onnxruntime", Conversion(made_by, {}, {"torch": "1"}))
     stale = "stale: of other weights than the model's, and not used;"
     assert told() == (
         {"onnxruntime": {"torch": "1"}},
@@ -136,6 +139,11 @@ def test_a_model_file_tells_of_its_own_conversions_and_calls_others_stale(tmp_pa
             f"engine int8 {stale} make it anew with `ushape quantise`",
         ],
     )
+    # One that another version made lies there, and would be made anew.
+    shelf.write("onnxruntime", Conversion(f"{key} torch 1", {}, {"torch": "1"}))
+    again = "engine onnxruntime converted by another version, and not used; made anew when it is asked for"
+    assert (told()[0], told()[1], again in told()[2]) == ({}, ["openvino", "int8", "onnxruntime"], True)
+    shelf.write("onnxruntime", Conversion(made_by, {}, {"torch": "1"}))
     shelf.write("int8", Conversion(key, {}, facts))
     line = "engine int8 quantised; mean Dice 0.9100 in float, 0.9000 in int8 on cells"
     assert (told()[0]["int8"], told()[1], told()[2][0]) == (facts, ["openvino"], line)
@@ -210,6 +218,85 @@ def test_many_images_are_converted_for_before_the_first_one(tmp_path, monkeypatc
     assert (len(converted), load(path).computing()["engine"]) == (1, "openvino")
 
 
+def eight_views(path, images, monkeypatch):
+    """A model in a file that averages 8 copies, of which two images of 40 x 50 px are just worth a conversion."""
+    for index in range(2):
+        write_png(images / f"{index}.png", noise(40, 50))
+    small_model(precision="float32", rotations=8).save(path)
+    monkeypatch.setattr(choice, "CONVERTING_PAYS", 16 * 40 * 50 * load(path).network.settings["channels"])
+    return load(path)
+
+
+@WITH_OPENVINO
+def test_each_averaged_copy_counts_and_what_is_done_does_not(tmp_path, monkeypatch, converted):
+    model = eight_views(tmp_path / "m.safetensors", tmp_path / "new", monkeypatch)
+    images = [str(tmp_path / "new")]
+    assert predict_files(model, images, tmp_path / "one", symmetries=1)[2]["engine"] == "torch"
+    assert predict_files(model, images[:1], tmp_path / "out", symmetries=4)[2]["engine"] == "torch"
+    (tmp_path / "out" / "1.tif").unlink()
+    # One image is left.
+    assert predict_files(model, images, tmp_path / "out", resume=True)[2]["engine"] == "torch"
+    assert converted == []
+    assert predict_files(model, images, tmp_path / "all")[2]["engine"] == "openvino"
+    assert len(converted) == 1
+
+
+@WITH_OPENVINO
+def test_the_engine_is_chosen_once_for_all_images(tmp_path, monkeypatch):
+    model = eight_views(tmp_path / "m.safetensors", tmp_path / "new", monkeypatch)
+    ran, predict = [], Model.predict
+
+    def spied(self, image, **options):
+        ran.append(self.engine)
+        if len(ran) == 1:
+            # As another process may do at any time.
+            load(tmp_path / "m.safetensors", engine="openvino").runner()
+        return predict(self, image, **options)
+
+    monkeypatch.setattr(Model, "predict", spied)
+    computing = predict_files(model, [str(tmp_path / "new")], tmp_path / "out", symmetries=1)[2]
+    assert (ran, computing["engine"]) == (["torch", "torch"], "torch")
+    assert model.engine_meant() == "openvino"
+
+
+@WITH_OPENVINO
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("no such instruction")])
+def test_auto_goes_on_with_torch_where_a_conversion_fails(tmp_path, monkeypatch, error):
+    model, words, tried = eight_views(tmp_path / "m.safetensors", tmp_path / "new", monkeypatch), [], []
+
+    def fails(*given):
+        tried.append(1)
+        raise error
+
+    monkeypatch.setattr(choice, "convert_to_openvino", fails)
+    written, problems, computing = predict_files(model, [str(tmp_path / "new")], tmp_path / "out", say=words.append)
+    assert (len(written), problems, computing["engine"], len(tried)) == (2, [], "torch", 1)
+    assert words[0].startswith("conversion to OpenVINO failed, so PyTorch predicts: ")
+    # By name it is refused, for each image.
+    model = replace(model, engine="openvino")
+    if isinstance(error, OSError):
+        assert len(predict_files(model, [str(tmp_path / "new")], tmp_path / "named")[1]) == 2
+
+
+def test_pages_that_are_channels_count_once(tmp_path, monkeypatch):
+    stack = tmp_path / "a.tif"
+    tifffile.imwrite(stack, noise(3, 40, 50), photometric="minisblack")
+    model = small_model(channels=3)
+    asked = []
+    monkeypatch.setattr(predicting, "converting_pays", lambda network, n: asked.append(n) or False)
+    predict_files(model, [str(stack)], tmp_path / "out")
+    assert asked == [40 * 50]
+    # As pages of a model of grey images they are three.
+    predict_files(small_model(), [str(stack)], tmp_path / "grey")
+    assert asked[1:] == [3 * 40 * 50]
+
+
+def test_a_wrong_wish_is_refused_before_files_are_opened(tmp_path, monkeypatch):
+    monkeypatch.setattr(predicting, "input_of", lambda *given: pytest.fail("a file was opened"))
+    with pytest.raises(RecipeError, match=r"^expected --save to name"):
+        predict_files(small_model(), [str(write_png(tmp_path / "a.png", noise(8, 9)))], tmp_path / "out", save=("x",))
+
+
 def test_a_model_says_what_it_computes_with(monkeypatch):
     monkeypatch.setattr(ushape.model, "best_dtype", lambda device: torch.bfloat16)
     model = small_model()
@@ -259,7 +346,7 @@ def test_images_that_cannot_be_used_are_refused_before_anything_is_converted(tmp
     model, out = small_model("instances", engine="openvino"), tmp_path / "out"
     grey, colour = write_png(tmp_path / "grey.png"), write_png(tmp_path / "colour.png", noise(20, 24, 3))
     write_png(out / "grey.tif")
-    written, problems = predict_files(model, [tmp_path / "none.png", colour, grey], out)
+    written, problems, _ = predict_files(model, [tmp_path / "none.png", colour, grey], out)
     assert (written, converted) == ([], [])
     complaints = ["found nothing; check the path", "found 3 channels that differ", "found one from before"]
     assert all(complaint in problem for complaint, problem in zip(complaints, problems, strict=True))
@@ -268,7 +355,7 @@ def test_images_that_cannot_be_used_are_refused_before_anything_is_converted(tmp
     with pytest.raises(DataError, match="found 3 channels that differ"):
         small_classifier(engine="openvino").classify([noise(3, 9, 9)])
     assert converted == []
-    written, problems = predict_files(model, [colour, grey], tmp_path / "other")
+    written, problems, _ = predict_files(model, [colour, grey], tmp_path / "other")
     assert ([path.name for path in written], len(problems), converted) == (["grey.tif"], 1, [1])
 
 

@@ -1,6 +1,7 @@
 """The number format follows the hardware, and the hardware is asked."""
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -11,6 +12,13 @@ from ushape.errors import RecipeError
 from ushape.network.hardware import best_dtype, choose_device, describe_device, set_threads, training_format
 
 ASK = "import torch; from ushape.network.hardware import best_dtype; print(best_dtype(torch.device('cpu')))"
+
+FORMAT = (
+    "import torch; torch.cpu._is_avx512_supported = lambda: True; "
+    "from ushape.network.hardware import training_format; print(training_format(torch.device('cpu')))"
+)
+NARROW = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+MACHINE = platform.machine()
 
 
 def test_without_bfloat16_units_float32_is_used():
@@ -31,6 +39,10 @@ def test_without_avx512_channels_come_first_while_a_network_learns(monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_avx512_supported", lambda: False)
     assert training_format(cpu) == torch.contiguous_format
     assert training_format(torch.device("cuda")) == torch.channels_last
+    # The library may be held to less than the processor has.
+    monkeypatch.setattr(torch.cpu, "_is_avx512_supported", lambda: True)
+    answer = subprocess.run([sys.executable, "-c", FORMAT], env=NARROW, capture_output=True, text=True, check=True)
+    assert MACHINE != "x86_64" or answer.stdout.strip() == "torch.contiguous_format"
     monkeypatch.setattr("platform.machine", lambda: "arm64")
     assert training_format(cpu) == torch.channels_last
 

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,8 +7,9 @@ import torch
 
 from ushape.data.dataset import Dataset, Sample
 from ushape.errors import RecipeError
-from ushape.model import Model
+from ushape.model import Model, load
 from ushape.network.classifier import Classifier
+from ushape.network.skips import without_skips
 from ushape.network.unet import UNet
 from ushape.picture import inside
 from ushape.picture.inside import (
@@ -19,6 +21,7 @@ from ushape.picture.inside import (
     skip_scores,
     skips_plate,
 )
+from ushape.prediction.packages import is_there
 from ushape.preparation import Preparation
 from ushape.targets.instances import Decision
 from ushape.targets.maps import Encoding
@@ -118,6 +121,41 @@ def test_losses_are_predictions_without_a_skip():
     assert max(loss.changed for loss in losses) > 0
     # Everything is as before.
     np.testing.assert_array_equal(losses[0].labels, model.predict(image).labels)
+
+
+@pytest.mark.skipif(not is_there("openvino"), reason="openvino is not installed")
+def test_losses_are_the_same_beside_a_conversion(tmp_path):
+    model, image = segmenter(depth=3), image_of()
+    model.save(tmp_path / "m.safetensors")
+    before = [loss.changed for loss in skip_losses(load(tmp_path / "m.safetensors"), image)]
+    load(tmp_path / "m.safetensors", engine="openvino").runner()
+    model = load(tmp_path / "m.safetensors")
+    assert model.engine_meant() == "openvino"
+    assert [loss.changed for loss in skip_losses(model, image)] == before
+    assert [loss.changed for loss in skip_losses(replace(model, engine="openvino"), image)] == before
+    assert max(before) > 0
+    whole = model.predict(image).probabilities
+    with without_skips(model.network, 0):
+        assert model.engine_meant() == "torch"
+        assert np.abs(model.predict(image).probabilities - whole).max() > 0.01
+        # By name it would compute with the skip, or keep the cut network as the whole one.
+        with pytest.raises(RecipeError, match=r"^expected a network as it was trained for the engine openvino, found"):
+            replace(model, engine="openvino").predict(image)
+
+
+def test_losses_are_those_of_one_look(monkeypatch):
+    model, looked = segmenter(depth=2), []
+    model = replace(model, rotations=8)
+    maps = Model.maps
+
+    def spied(self, image, **options):
+        looked.append(options.get("symmetries"))
+        return maps(self, image, **options)
+
+    monkeypatch.setattr(Model, "maps", spied)
+    skip_losses(model, image_of())
+    features_plate(model, image_of())
+    assert looked == [1] * 3
 
 
 def test_a_skip_that_nobody_reads_is_no_loss():

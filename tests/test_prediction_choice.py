@@ -4,6 +4,7 @@ import copy
 import pickle
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,12 +16,12 @@ from ushape.errors import RecipeError, SizeError
 from ushape.geometry import Geometry
 from ushape.network.classifier import Classifier
 from ushape.network.unet import UNet
-from ushape.prediction import choice
+from ushape.prediction import choice, openvino_engine
 from ushape.prediction.agreement import agreement
 from ushape.prediction.choice import Engines, check_engine, key_by, open_engine
 from ushape.prediction.conversions import Conversion, Shelf, key_of
 from ushape.prediction.engines import LabelEngine, TorchEngine
-from ushape.prediction.openvino_engine import MOST_SIZES, OpenVinoRunner, convert_to_openvino
+from ushape.prediction.openvino_engine import MOST_SIZES, OpenVinoRunner, convert_to_openvino, openvino_core
 from ushape.prediction.packages import is_there
 from ushape.prediction.tiled import predict_tiled, predict_whole
 
@@ -237,7 +238,7 @@ def test_precision_and_threads_are_said_to_openvino(dtype, hint):
     runner = OpenVinoRunner(convert_to_openvino(network, n, "").parts, dtype, threads=1)
     compiled = runner.request((1, 1, 44, 44)).get_compiled_model()
     # Where the processor has no bfloat16, OpenVINO takes float32 whatever it is told.
-    has = "BF16" in runner.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    has = "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     assert compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name() == (hint if has else "f32")
     assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
     assert compiled.get_property("NUM_STREAMS") == 1
@@ -371,6 +372,22 @@ def test_openvino_reports_its_use_to_nobody(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "CONNECTED" not in result.stdout
     assert "reporter None 1" in result.stdout
+
+
+@WITH_OPENVINO
+def test_threads_share_one_core(monkeypatch):
+    made = []
+
+    class Slow:
+        def Core(self):  # noqa: N802
+            made.append(time.sleep(0.05))
+            return object()
+
+    monkeypatch.setattr(openvino_engine, "CORE", [])
+    monkeypatch.setattr(openvino_engine, "need_openvino", Slow)
+    with ThreadPoolExecutor(4) as pool:
+        cores = list(pool.map(lambda _: openvino_core(), range(4)))
+    assert len(made) == len(set(map(id, cores))) == 1
 
 
 @WITH_OPENVINO

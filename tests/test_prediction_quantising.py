@@ -34,7 +34,7 @@ def test_the_verdict_by_the_bound():
 def test_the_verdict_in_words():
     assert str(RESULT) == (
         "calibrated with 40 tiles of 5 images, judged on 1 image; mean Dice 0.9100 in float, 0.9070 in int8: falls by "
-        "0.0030, less than the bound of 0.005; kept for --engine int8"
+        "0.0030, less than the bound of 0.005"
     )
     assert str(replace(RESULT, bound=0.001)).endswith(
         "falls by 0.0030, not less than the bound of 0.001; not kept; raise --bound, or go on in float"

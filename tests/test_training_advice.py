@@ -26,6 +26,15 @@ def test_the_data_and_every_reason_are_told_once(planned):
     assert f"sees {planned.recipe.geometry.reach} px around each pixel" in text
 
 
+def test_small_networks_have_a_number_of_weights(planned):
+    network = planned.recipe.network.build(1, planned.recipe.encoding.n_channels, 2)
+    n = sum(parameter.numel() for parameter in network.parameters())
+    assert 1000 < n < 1e5
+    assert f"the network has {n // 1000} {n % 1000:03} weights (1 MB on disk)" in describe_plan(planned)
+    wide = replace(planned.recipe, network=replace(planned.recipe.network, channels=32))
+    assert "the network has 0.5 million weights (2 MB on disk)" in describe_plan(replace(planned, recipe=wide))
+
+
 def test_its_recipe_can_be_kept_and_read(planned, tmp_path):
     path = tmp_path / "own.toml"
     path.write_text("name =" + describe_plan(planned).partition("name =")[2])
@@ -36,6 +45,11 @@ def test_few_images_are_told(planned):
     few = replace(planned, training=planned.training[:3], validation=planned.validation[:1])
     assert "the scores of 1 held-out image say little" in describe_plan(few)
     assert "each further annotated one is worth more" in describe_plan(few)
+    assert "annotate more, or name others with --val" in describe_plan(few)
+    one = replace(few, training=planned.training[:1], validated_on="others")
+    assert "- 1 grey image of 64 x 64 px to train on" in describe_plan(one)
+    assert "the scores of 1 validation image say little: annotate more of them" in describe_plan(one)
+    assert "--val" not in describe_plan(one)
     many = replace(planned, training=planned.training * 3, validation=planned.training[:4])
     assert "say little" not in describe_plan(many)
     assert "each further annotated one" not in describe_plan(many)

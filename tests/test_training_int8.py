@@ -155,14 +155,18 @@ def test_tiles_are_taken_from_all_images_and_go_past_a_bad_one():
     def broken():
         raise DataError("broken")
 
+    problems = []
+
     def count(dataset, **most):
-        return sum(map(len, tiles_to_calibrate(model, dataset, **most)))
+        return sum(map(len, tiles_to_calibrate(model, dataset, problems, **most)))
 
     data, read = disc_dataset(6), []
     samples = [replace(s, image=lambda s=s: read.append(s.name) or s.image()) for s in data.samples]
     data = replace(data, samples=(replace(samples[0], image=broken), *samples[1:]))
     model = small_model(tile_size=48)
     assert count(data, most=3) == 2
+    assert len(problems) == 1
+    assert problems[0].startswith("disc0: ")
     assert read == ["disc2", "disc4"]
     # There are 256 tiles in each image; as many as fit are taken evenly from all of them.
     assert count(data.subset(data.samples[1:2])) == 128

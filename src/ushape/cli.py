@@ -291,7 +291,7 @@ def predict(
         from ushape.model import load
 
         loaded = load(model, device=device, engine=engine.engine)
-        done, problems = predict_files(
+        done, problems, computing = predict_files(
             loaded,
             images,
             output,
@@ -305,7 +305,7 @@ def predict(
         for problem in problems:
             out.say(f"error: {problem}")
         text = "\n".join(map(str, done))
-        out.result({"written": done, "problems": problems, **loaded.computing()}, text)
+        out.result({"written": done, "problems": problems, **computing}, text)
         if problems:
             raise typer.Exit(1)
 
@@ -334,7 +334,7 @@ def evaluate(
         cost = loaded.engines.news()
         if cost:
             out.say(cost)
-        show_scores(out, found, csv, warning)
+        show_scores(out, found, csv, warning, loaded.computing())
 
 
 @app.command()
@@ -366,9 +366,10 @@ def quantise(
             out.say(f"  {found.note}")
         for problem in found.problems:
             out.say(f"error: {problem}")
-        values = asdict(found) | {"drop": found.drop, "accepted": found.accepted}
-        out.result(values | ({"warning": warning} if warning else {}), str(found))
         lost = found.accepted and found.path is None
+        values = asdict(found) | {"drop": found.drop, "accepted": found.accepted, "kept": found.path is not None}
+        kept = "" if found.path is None else "; kept for --engine int8"
+        out.result(values | ({"warning": warning} if warning else {}), f"{found}{kept}")
         if lost:
             out.say(
                 f"error: {model}: expected to write the 8-bit copy beside the model, but that failed; check the rights "

@@ -127,10 +127,17 @@ def image_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def show_scores(out: Output, found: Evaluation, csv: Path | None, warning: str = "") -> None:
+def show_scores(
+    out: Output,
+    found: Evaluation,
+    csv: Path | None,
+    warning: str = "",
+    computing: Mapping[str, str | float] | None = None,
+) -> None:
     """Print scores of all images and of each, and write each one's to a file; status 1 where some images failed.
 
-    warning  what has to be known about the scores
+    warning    what has to be known about the scores
+    computing  what computed the predictions, where there were any to be computed
     """
     from ushape import files
 
@@ -140,7 +147,7 @@ def show_scores(out: Output, found: Evaluation, csv: Path | None, warning: str =
         files.write_rows(csv, found)
     note = "in brackets: the middle 95 % when the images are drawn anew (bootstrap)" if found.intervals else ""
     parts = [image_table(found.rows), score_table(found.scores, found.intervals), note]
-    values = files.evaluation_to_dict(found) | ({"warning": warning} if warning else {})
+    values = files.evaluation_to_dict(found) | ({"warning": warning} if warning else {}) | dict(computing or {})
     out.result(values, "\n\n".join(filter(None, parts)))
     if found.problems:
         raise typer.Exit(1)

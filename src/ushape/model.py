@@ -26,6 +26,7 @@ from ushape.errors import DataError, RecipeError, UshapeError
 from ushape.model_file import model_path, read_settings, read_tensors, shelf_of, whole_file, write_model
 from ushape.network.classifier import Classifier
 from ushape.network.hardware import best_dtype, choose_device
+from ushape.network.skips import is_altered
 from ushape.network.unet import UNet
 from ushape.prediction.choice import CPU_ENGINES, Engine, Engines, check_engine, converting_pays, runs_openvino
 from ushape.prediction.engines import LabelEngine, TorchEngine
@@ -147,10 +148,11 @@ class Model:
         return self.engine == "auto" and self.task != "classification" and self.hardware()[0].type == "cpu"
 
     def engine_meant(self) -> Engine:
-        """The engine, `auto` resolved: OpenVINO where a conversion of these weights is there already."""
+        """The engine, `auto` resolved: OpenVINO where a conversion of these weights, as they are, is there already."""
         if self.engine != "auto":
             return self.engine
-        ready = self.may_choose_openvino() and self.engines.is_ready(self.network, self.n_class_channels)
+        may = self.may_choose_openvino() and not is_altered(self.network)
+        ready = may and self.engines.is_ready(self.network, self.n_class_channels)
         return "openvino" if ready else "torch"
 
     def for_pixels(self, n_pixels: float) -> Model:

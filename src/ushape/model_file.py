@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ushape.errors import ModelFileError, UshapeError
-from ushape.prediction.choice import CPU_ENGINES
+from ushape.prediction.choice import CPU_ENGINES, key_by
 from ushape.prediction.conversions import Shelf, key_of, weights_key
 from ushape.targets.maps import Encoding
 
@@ -130,15 +130,20 @@ def shelf_of(path: Path) -> Shelf:
     return Shelf.beside(path, partial(key_of_file, path))
 
 
-def describe_conversions(path: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """({engine: what is known of its conversion beside the file}, engines whose conversion is of other weights)."""
+def describe_conversions(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """({engine: what is known of its conversion beside the file}, {engine: why its conversion is not used})."""
     shelf = shelf_of(path)
     found = {engine: facts for engine in CPU_ENGINES if (facts := shelf.facts(engine)) is not None}
     if not found:
-        return {}, []
+        return {}, {}
     key = key_of_file(path)
-    fitting = {engine: facts for engine, (made_of, facts) in found.items() if weights_key(made_of) == key}
-    return fitting, [engine for engine in found if engine not in fitting]
+    fitting = {engine: facts for engine, (made_of, facts) in found.items() if made_of == key_by(engine, key)}
+    unused = {
+        engine: unused_line(engine, weights_key(made_of) != key)
+        for engine, (made_of, _) in found.items()
+        if engine not in fitting
+    }
+    return fitting, unused
 
 
 def conversion_line(engine: str, facts: dict[str, Any]) -> str:
@@ -151,8 +156,10 @@ def conversion_line(engine: str, facts: dict[str, Any]) -> str:
     return f"quantised; {facts['score']} {facts['float']:.4f} in float, {facts['int8']:.4f} in int8 on {facts['data']}"
 
 
-def stale_line(engine: str) -> str:
-    """One line for a person about a conversion of other weights."""
+def unused_line(engine: str, other_weights: bool) -> str:
+    """One line for a person about a conversion of other weights, or by another version of what converts."""
+    if not other_weights:
+        return "converted by another version, and not used; made anew when it is asked for"
     again = "make it anew with `ushape quantise`" if engine == "int8" else "made anew when it is asked for"
     return f"stale: of other weights than the model's, and not used; {again}"
 
@@ -178,9 +185,9 @@ def describe_model(path: Path | str) -> tuple[dict[str, Any], str]:
         scores = facts.get("validation scores, used for choosing", {})
         shown = [name for name in ("AP@0.5", "SEG", "mean Dice") if name in scores]
         lines |= {f"validation {name}": f"{scores[name]:.4f}" for name in shown}
-        engines, stale = describe_conversions(path)
+        engines, unused = describe_conversions(path)
         lines |= {f"engine {engine}": conversion_line(engine, about) for engine, about in engines.items()}
-        lines |= {f"engine {engine}": stale_line(engine) for engine in stale}
+        lines |= {f"engine {engine}": why for engine, why in unused.items()}
     width = max(map(len, lines))
     text = "\n".join(f"{name:<{width}}  {value}" for name, value in lines.items())
-    return settings | {"engines": engines, "stale_engines": stale}, text
+    return settings | {"engines": engines, "stale_engines": list(unused)}, text

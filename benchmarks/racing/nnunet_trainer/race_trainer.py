@@ -22,7 +22,7 @@ import torch
 from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from race_budget import VALIDATION_COST, iterations_now, plan_epochs, validations
+from race_budget import RATIO, VALIDATION_COST, iterations_now, plan_epochs, validations
 
 
 class RaceTrainer(nnUNetTrainer):
@@ -47,7 +47,7 @@ class RaceTrainer(nnUNetTrainer):
         self.each, self.n_steps = time.perf_counter() - begun, 1
         self.num_epochs = plan_epochs(self.left(), self.each)
         self.lr_scheduler = PolyLRScheduler(self.optimizer, self.initial_lr, self.num_epochs)
-        self.each *= 1 + VALIDATION_COST / 5
+        self.each *= 1 + VALIDATION_COST / RATIO
         self.print_to_log_file(f"{self.num_epochs} epochs, {self.each:.2f} s an iteration, {self.left():.0f} s left")
 
     def on_epoch_start(self):

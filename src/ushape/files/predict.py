@@ -8,19 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ushape.data.dataset import Spacing
-from ushape.data.headers import read_layout
 from ushape.errors import UshapeError
 from ushape.files.ahead import Opened, opened_ahead
-from ushape.files.inputs import Input, find_images
+from ushape.files.inputs import Input, find_images, input_of
 from ushape.files.results import Labels, Results
-from ushape.files.sentences import Reasons
+from ushape.files.sentences import Reasons, sentence_of
 from ushape.model import Model, Prediction
+from ushape.prediction.choice import converting_pays
 
 __all__ = ["predict_files"]
 
@@ -102,20 +103,37 @@ def predict_file(model: Model, file: Opened, results: Results, symmetries: int |
     return reasons.told()
 
 
-def ready_for(model: Model, images: Iterable[Path], symmetries: int | None) -> Model:
+def ready_for(model: Model, images: Iterable[Path], results: Results, symmetries: int | None, say: Say) -> Model:
     """The model by the engine that suits so much to predict; files are counted until that is known.
 
-    Decided before the first image, so that all are predicted alike.
+    Decided before the first image, and `auto` is named, so that all are predicted alike.
     """
+    if model.engine != "auto":
+        return model
+    chosen = replace(model, engine=model.engine_meant())
+    if chosen.engine != "torch" or not model.may_choose_openvino():
+        return chosen
     n_pixels, views = 0, model.rotations if symmetries is None else symmetries
     for path in images:
-        if not model.may_choose_openvino():
-            break
         with suppress(UshapeError, OSError):
-            n_pixels += views * read_layout(path).length("PZYX")
-        chosen = model.for_pixels(n_pixels)
-        if chosen is not model:
-            return chosen
+            item = input_of(path, model.preparation)
+            # Pages that are channels of one image are read together.
+            if item.layout is not None and not results.has(item):
+                n_pixels += views * item.layout.length("ZYX" if item.axes == "CYX" else "PZYX")
+        if converting_pays(model.network, n_pixels):
+            return converted(model.for_pixels(n_pixels), chosen, say)
+    return chosen
+
+
+def converted(model: Model, otherwise: Model, say: Say) -> Model:
+    """The model, converted for its engine; the other one, in a word, where that fails: nobody asked for the engine."""
+    if model.engine == "auto":  # OpenVINO does not run here
+        return otherwise
+    try:
+        model.runner()
+    except (UshapeError, OSError, RuntimeError) as error:
+        say(f"conversion to OpenVINO failed, so PyTorch predicts: {sentence_of(error) or error}")
+        return otherwise
     return model
 
 
@@ -130,8 +148,8 @@ def predict_files(
     overwrite: bool = False,
     resume: bool = False,
     say: Say = lambda _: None,
-) -> tuple[list[Path], list[str]]:
-    """(written, problems): segment or classify every image; the files are called after the images.
+) -> tuple[list[Path], list[str], dict[str, str | float]]:
+    """(written, problems, what computed): segment or classify every image; the files are called after the images.
 
     names       files, folders or patterns
     save        any of labels, probabilities, overlay, table
@@ -146,12 +164,12 @@ def predict_files(
     """
     model.check(symmetries)
     images, problems = find_images(names, output)
-    model = ready_for(model, images.values(), symmetries)
     results = Results(output, model, save, format, overwrite, resume, images.keys())
     results.prepare()
+    model = ready_for(model, images.values(), results, symmetries, say)
     # Closed at once, so that no thread goes on reading behind an error that ends everything.
     with closing(opened_ahead([*images.values()], model.preparation, results.has)) as files:
         for file in files:
             problems += predict_file(model, file, results, symmetries, say)
     results.finish()
-    return results.written, problems
+    return results.written, problems, model.computing()

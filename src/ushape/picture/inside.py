@@ -13,7 +13,7 @@ them where it wants one. Of a volume one slice is shown: the one of the pixel th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -84,7 +84,7 @@ def features_plate(
     seen = _seen(model, image, axes)
     device, dtype = model.hardware()
     maps = feature_maps(model.network, seen.prepared, device=device, dtype=dtype)
-    prediction = model.decide(model.maps(model.channels_first(image, axes)))
+    prediction = model.decide(model.maps(model.channels_first(image, axes), symmetries=1))
     z = seen.slice(None)
     planes = maps if z is None else tuple(found.plane(z) for found in maps)
     said, answer = _answer(model, prediction, seen, z)
@@ -194,12 +194,13 @@ def skip_losses(
     """
     if model.task == "classification":
         raise RecipeError("expected a segmenter, found a classifier; use skip_scores on a data set to see what is lost")
+    model = replace(model, engine="torch")  # which alone runs a cut network
     channels_first = model.channels_first(image, axes)
-    whole = model.decide(model.maps(channels_first)).labels
+    whole = model.decide(model.maps(channels_first, symmetries=1)).labels
     losses = [Loss((), whole, 0.0, _scores(model, reference, whole))]
     for levels in _cuts(model):
         with without_skips(model.network, levels, filling):
-            labels = model.decide(model.maps(channels_first)).labels
+            labels = model.decide(model.maps(channels_first, symmetries=1)).labels
         changed = share_changed(whole, labels, instances=model.task == "instances")
         losses.append(Loss(levels, labels, changed, _scores(model, reference, labels)))
     return losses
@@ -232,11 +233,12 @@ def skips_plate(
 
 def skip_scores(model: Model, dataset: Dataset, *, filling: Filling = "zero") -> list[dict[str, Any]]:
     """Scores on a data set with all skips, without each and without all: rows of `skips` and the scores by name."""
-    rows: list[dict[str, Any]] = [{"skips": "all"} | model.evaluate(dataset).scores]
+    model = replace(model, engine="torch")  # which alone runs a cut network
+    rows: list[dict[str, Any]] = [{"skips": "all"} | model.evaluate(dataset, symmetries=1).scores]
     for levels in _cuts(model):
         with without_skips(model.network, levels, filling):
             name = f"without {levels[0]}" if len(levels) == 1 else "none"
-            rows.append({"skips": name} | model.evaluate(dataset).scores)
+            rows.append({"skips": name} | model.evaluate(dataset, symmetries=1).scores)
     return rows
 
 

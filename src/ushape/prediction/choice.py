@@ -4,8 +4,8 @@
     openvino     CPUs; in bfloat16 where the processor has it, as PyTorch
     int8         CPUs; a network that `ushape quantise` made and scored, through OpenVINO
     onnxruntime  CPUs; float32
-    auto         on a CPU openvino, where a conversion lies there or so much is to be predicted that making one pays;
-                 else torch
+    auto         on a CPU openvino, where a conversion lies there; `ushape predict` makes one where so much is to be
+                 predicted that it pays; else, and for classifiers, torch
 
 All but torch take float32 images: float64 is refused, because they would round it without a word.
 """
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from ushape.errors import RecipeError
 from ushape.network.classifier import Classifier
+from ushape.network.skips import is_altered
 from ushape.prediction.conversions import Conversion, Keys, Network, Shelf
 from ushape.prediction.onnx_engine import OnnxRunner, convert_to_onnx, need_onnx, need_onnxruntime
 from ushape.prediction.openvino_engine import OpenVinoRunner, convert_to_openvino, need_openvino
@@ -37,13 +38,15 @@ __all__ = [
     "Engines",
     "check_engine",
     "converting_pays",
+    "key_by",
     "open_engine",
     "runs_openvino",
 ]
 
 CONVERTING_PAYS = 1.3e8
 """Pixels of the working grid times channels of the first level from which on a conversion to OpenVINO, of some three
-seconds, is made up for: it computes half as long (docs/performance.md). 8 megapixels with 16 channels, 2 with 64."""
+seconds, is made up for: it takes 0.6 of PyTorch's time (docs/performance.md). 8 megapixels with 16 channels, 2 with
+64."""
 Engine = Literal["auto", "torch", "openvino", "int8", "onnxruntime"]
 CPU_ENGINES = ("openvino", "int8", "onnxruntime")
 CONVERTED_TO = {"openvino": "OpenVINO", "onnxruntime": "ONNX"}
@@ -206,7 +209,12 @@ class Engines:
         return Engines, (self.shelf,)
 
     def __call__(self, engine: str, network: Network, n_class_channels: int, dtype: torch.dtype) -> ConvertedEngine:
-        """The network in one of the CPU_ENGINES, ready to run."""
+        """The network in one of the CPU_ENGINES, ready to run; RecipeError where hooks change it."""
+        if is_altered(network):
+            raise RecipeError(
+                f"expected a network as it was trained for the engine {engine}, found one that hooks change, such as "
+                "cut skips; choose the engine torch"
+            )
         with self.lock:
             key = self.key_of(network, n_class_channels)
             wanted = (engine, key, dtype, torch.get_num_threads())

@@ -14,7 +14,6 @@ import threading
 import time
 import warnings
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,10 @@ def need_openvino() -> Any:
     return need("openvino", PURPOSE)
 
 
-@cache
+CORE: list[Any] = []
+CORE_LOCK = threading.Lock()
+
+
 def openvino_core() -> Any:
     """What reads and compiles graphs: one for the whole process, never closed.
 
@@ -45,7 +47,10 @@ def openvino_core() -> Any:
     plugins, closed in the order they were made, the second one puts back the stack that the first one took away: the
     next signal, such as a Ctrl-C, would end the process without a word.
     """
-    return need_openvino().Core()
+    with CORE_LOCK:
+        if not CORE:
+            CORE.append(need_openvino().Core())
+        return CORE[0]
 
 
 def openvino_bytes(graph: Any) -> dict[str, bytes]:

@@ -74,7 +74,7 @@ class Quantised:
 
     def __str__(self) -> str:
         """As in a sentence."""
-        verdict = f"by {self.drop:.4f}, less than the bound of {self.bound:g}; kept for --engine int8"
+        verdict = f"by {self.drop:.4f}, less than the bound of {self.bound:g}"
         if not self.accepted:
             verdict = f"by {self.drop:.4f}, not less than the bound of {self.bound:g}; not kept; "
             verdict += "raise --bound, or go on in float"

@@ -28,17 +28,15 @@ def about_data(planned: Planned) -> list[str]:
     """What there is to learn from."""
     summary, n_training, n_held = planned.summary, len(planned.training), len(planned.validation)
     kinds = {1: "grey", 3: "colour"}
-    what = (
-        f"{kinds.get(summary.channels, f'{summary.channels}-channel')} {'images' if summary.dims == 2 else 'volumes'}"
-    )
+    what = f"{kinds.get(summary.channels, f'{summary.channels}-channel')} {'image' if summary.dims == 2 else 'volume'}"
+    what += "s" * (n_training != 1)
     lines = [f"{n_training} {what} of {size_text(summary.sizes)} to train on, {n_held} held out to choose by"]
     if summary.task == "classification":
         return [f"{lines[0]}; {len(summary.classes)} classes"]
     if n_held <= FEW_HELD_OUT:
-        lines.append(
-            f"the scores of {n_held} held-out image{'s' if n_held > 1 else ''} say little: annotate more, or name "
-            "others with --val"
-        )
+        which = "validation" if planned.validated_on else "held-out"
+        todo = "annotate more of them" if planned.validated_on else "annotate more, or name others with --val"
+        lines.append(f"the scores of {n_held} {which} image{'s' if n_held > 1 else ''} say little: {todo}")
     if n_training <= FEW_IMAGES:
         lines.append("with so few images each further annotated one is worth more than further minutes")
     return lines
@@ -49,7 +47,8 @@ def about_network(planned: Planned) -> str:
     recipe, summary = planned.recipe, planned.summary
     network = recipe.network.build(summary.channels, recipe.encoding.n_channels, summary.dims)
     weights = sum(parameter.numel() for parameter in network.parameters())
-    told = f"the network has {weights / 1e6:.1f} million weights ({math.ceil(4 * weights / 1e6)} MB on disk)"
+    counted = f"{weights / 1e6:.1f} million" if weights >= 1e5 else f"{weights:,}".replace(",", " ")
+    told = f"the network has {counted} weights ({math.ceil(4 * weights / 1e6)} MB on disk)"
     return told if recipe.network.head != "pixels" else f"{told} and sees {recipe.geometry.reach} px around each pixel"
 
 

@@ -89,18 +89,22 @@ def what_was_seen(model: Model, dataset: Dataset, validation: Dataset | None) ->
     )
 
 
-def tiles_to_calibrate(model: Model, dataset: Dataset, most: int = MOST_TILES) -> Iterator[list[Tile]]:
+def tiles_to_calibrate(
+    model: Model, dataset: Dataset, problems: list[str], most: int = MOST_TILES
+) -> Iterator[list[Tile]]:
     """Up to `most` of the tiles (C, *read) that prediction would cut the images into, evenly from all of them.
 
     Those of each image together; of a classifier the image, with sides that are legal. Images that cannot be used are
-    left out.
+    left out, and told in `problems`.
     """
     n, geometry = min(most, len(dataset)), model.network.geometry
     for place in range(n):
         share = (place + 1) * most // n - place * most // n
+        sample = dataset.samples[place * len(dataset) // n]
         try:
-            prepared = model.preparation(dataset.samples[place * len(dataset) // n].read_image())
-        except UshapeError:
+            prepared = model.preparation(sample.read_image())
+        except UshapeError as error:
+            problems.append(str(error) if sample.where in str(error) else f"{sample.where}: {error}")
             continue
         if model.task == "classification":
             missing = [(0, geometry.legal_at_least(length) - length) for length in prepared.shape[1:]]
@@ -161,12 +165,14 @@ def quantise(model: Model, dataset: Dataset, validation: Dataset | None = None, 
         division = divided(model, dataset)
     else:
         division = Division(model.matching(dataset), model.matching(validation))
-    by_image = list(tiles_to_calibrate(model, division.calibration))
+    problems = [*division.calibration.problems]
+    by_image = list(tiles_to_calibrate(model, division.calibration, problems))
     if not by_image:
         raise DataError(
             f"{dataset.name}: expected images to calibrate with, found none that could be used; take images of the "
             "kind that the model was trained on"
         )
+    division = replace(division, calibration=replace(division.calibration, problems=tuple(problems)))
     result, copy = compared(model, division, by_image, bound)
     if not result.accepted:
         return result
