@@ -76,16 +76,9 @@ def inputs_of(peer: Peer, run: Run, training: Dataset, scored: Dataset) -> dict[
 def row_of(peer: Peer, run: Run, inputs: Mapping[str, str], finish: Finish, scores: Mapping[str, float]) -> Row:
     """What is kept of a run."""
     name, dirty = commit("benchmarks/race.py", "benchmarks/racing", "benchmarks/speed")
-    trained_on, scored_on = run.split.parts(run.stage)
-    return {
-        "split": run.split.name,
-        "trained on": str(trained_on),
-        "scored on": str(scored_on),
-        "stage": run.stage,
+    return run.about | {
         "recipe": peer.name,
         "settings": [],
-        "budget": run.budget,
-        "seed": run.seed,
         "scores": {"val": rounded(finish.chosen), run.stage: rounded(scores)},
         "steps": finish.steps,
         "seconds": round(finish.seconds, 1),

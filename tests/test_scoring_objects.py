@@ -22,6 +22,7 @@ from ushape.scoring.objects import (
     panoptic_quality,
     precision,
     recall,
+    score_of_choices,
     seg_score,
 )
 
@@ -229,6 +230,16 @@ def test_pooled_and_per_image_scores_differ_as_they_should():
     small = count_objects(drawn("1......"), drawn("......1"))
     assert average_precision([large, small], 0.5) == pytest.approx(4 / 6)
     assert mean_over_images(average_precision, [large, small]) == pytest.approx(1 / 2)
+
+
+def test_choices_are_made_by_the_mean_precision_of_all_images_or_by_0():
+    masks = [drawn("1.2.3.4"), drawn("1......")]
+    others = [drawn("1.2.3.4"), drawn("......1")]
+    assert score_of_choices(masks, others) == mean_average_precision(
+        [count_objects(one, other) for one, other in zip(masks, others, strict=True)]
+    )
+    nothing = drawn("....")
+    assert score_of_choices([nothing], [nothing]) == score_of_choices([], []) == 0
 
 
 def test_an_image_without_any_object_scores_one_alone_and_nothing_pooled():

@@ -215,17 +215,10 @@ class Bench:
     def row(self, job: Job, model: ushape.Model, scores: Mapping[str, float]) -> Row:
         """What is kept of a run."""
         run, noted, (name, dirty) = job.run, read_json(self.run_folder(job.run) / "inputs.json"), commit()
-        trained_on, scored_on = run.split.parts(run.stage)
-        return {
-            "split": run.split.name,
-            "trained on": str(trained_on),
-            "scored on": str(scored_on),
-            "stage": run.stage,
+        return run.about | {
             "recipe": run.variant.recipe,
             "settings": list(run.variant.settings),
             "rotations": run.variant.rotations or model.rotations,
-            "budget": run.budget,
-            "seed": run.seed,
             "scores": {
                 "val": rounded(model.facts["validation scores, used for choosing"]),
                 run.stage: rounded(scores),

@@ -69,6 +69,19 @@ class Run:
         return f"{n:g} {unit}" + ("" if n == 1 else "s")
 
     @property
+    def about(self) -> dict[str, Any]:
+        """What a row says of it, whoever trains."""
+        trained_on, scored_on = self.split.parts(self.stage)
+        return {
+            "split": self.split.name,
+            "trained on": str(trained_on),
+            "scored on": str(scored_on),
+            "stage": self.stage,
+            "budget": self.budget,
+            "seed": self.seed,
+        }
+
+    @property
     def training(self) -> str:
         """What its training is called: runs that differ in the prediction only share it."""
         trained_on = self.split.parts(self.stage)[0]

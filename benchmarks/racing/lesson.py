@@ -9,7 +9,7 @@ with tuned thresholds, are part of what is being compared. Weights of pixels are
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,7 +21,7 @@ from racing.loop import Progress
 from speed.counting import count_parameters
 from ushape.data.dataset import Dataset
 from ushape.preparation import Preparation
-from ushape.scoring.objects import count_objects, mean_average_precision
+from ushape.scoring.objects import score_of_choices
 from ushape.targets.instances import Decision, tune_decision
 from ushape.targets.maps import Encoding, encode
 from ushape.training.examples import DataSummary, Example, read_examples, summarise
@@ -106,19 +106,13 @@ def dihedral(image: Image, number: int) -> Image:
     return turned[..., ::-1] if number >= 4 else turned
 
 
-def score_objects(references: Sequence[NDArray[np.int32]], estimates: Sequence[NDArray[np.int32]]) -> float:
-    """Mean AP over IoU 0.5 to 0.95, by which our own thresholds are tuned."""
-    value = mean_average_precision([count_objects(r, e) for r, e in zip(references, estimates, strict=True)])
-    return 0.0 if np.isnan(value) else value
-
-
 def tuned_decision(lesson: Lesson, maps_of: Callable[[Image], Maps]) -> Decision | None:
     """Thresholds that suit the images held out; None for classes, which need none."""
     if lesson.encoding.kind == "semantic":
         return None
     pages = spread(lesson.validation, TUNING_IMAGES)
     maps = [maps_of(page.image) for page in pages]
-    return tune_decision(maps, [page.mask for page in pages], lesson.encoding, score_objects)[0]
+    return tune_decision(maps, [page.mask for page in pages], lesson.encoding, score_of_choices)[0]
 
 
 def conclude(

@@ -58,33 +58,20 @@ def fit(
     left      seconds that are left
     every     epochs between two validations
     """
-    done = Progress()
-    steps(network, epoch, validate, left, every, done)
-    network.load_state_dict(done.weights)
-    return done
-
-
-def steps(
-    network: nn.Module,
-    epoch: Callable[[], Iterator[None]],
-    validate: Callable[[], float],
-    left: Callable[[], float],
-    every: int,
-    done: Progress,
-) -> None:
-    """The steps of `fit`, to a validation at the end."""
-    cost = 0.0
-    while True:
+    done, cost, each, judged = Progress(), 0.0, 0.0, False
+    while done.steps == 0 or left() > cost + each:
         begun = time.perf_counter()
         for _ in epoch():
-            done.steps += 1
+            done.steps, judged = done.steps + 1, False
             each = time.perf_counter() - begun
             if left() <= cost + each:
-                done.judge(network, validate)
-                return
+                break
             begun = time.perf_counter()
-        done.epochs += 1
-        if done.epochs % every == 0:
-            cost = done.judge(network, validate)
-            if left() <= cost + each:
-                return
+        else:
+            done.epochs += 1
+            if done.epochs % every == 0:
+                cost, judged = done.judge(network, validate), True
+    if not judged:
+        done.judge(network, validate)
+    network.load_state_dict(done.weights)
+    return done

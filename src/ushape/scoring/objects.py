@@ -48,6 +48,7 @@ __all__ = [
     "panoptic_quality",
     "precision",
     "recall",
+    "score_of_choices",
     "seg_score",
 ]
 
@@ -151,6 +152,12 @@ def average_precision(counts: Sequence[ObjectCounts], threshold: float = 0.5) ->
 def mean_average_precision(counts: Sequence[ObjectCounts]) -> float:
     """The mean of `average_precision` over the thresholds 0.5, 0.55, ..., 0.95."""
     return math.fsum(average_precision(counts, threshold) for threshold in THRESHOLDS) / len(THRESHOLDS)
+
+
+def score_of_choices(references: Sequence[Instances], estimates: Sequence[Instances]) -> float:
+    """The number by which weights and thresholds are chosen: mean AP over IoU 0.5 to 0.95; 0 where nothing is there."""
+    value = mean_average_precision([count_objects(r, e) for r, e in zip(references, estimates, strict=True)])
+    return 0.0 if math.isnan(value) else value
 
 
 def precision(counts: Sequence[ObjectCounts], threshold: float = 0.5) -> float:

@@ -31,7 +31,7 @@ from ushape.network.classifier import Classifier
 from ushape.network.hardware import best_dtype
 from ushape.network.unet import UNet
 from ushape.scoring.calibration import Calibration, count_calibration
-from ushape.scoring.objects import count_objects, mean_average_precision
+from ushape.scoring.objects import score_of_choices
 from ushape.tally import Tally, pieces
 from ushape.targets.instances import NOISE_SHARE, Decision, default_decision, few_decisions, object_sizes, tune_decision
 from ushape.training.batches import Batch, Batches
@@ -213,8 +213,7 @@ class Session:
     def score_labels(self, references: Sequence[NDArray[Any]], estimates: Sequence[NDArray[Any]]) -> float:
         """One number, the larger the better: mean AP over IoU 0.5 to 0.95 for objects, else mean Dice of classes."""
         if self.task == "instances":
-            value = mean_average_precision([count_objects(r, e) for r, e in zip(references, estimates, strict=True)])
-            return 0.0 if np.isnan(value) else value
+            return score_of_choices(references, estimates)
         pairs = [("", r, e, True) for r, e in zip(references, estimates, strict=True)]
         return score_masks(self.task, self.planned.summary.classes, pairs)[0].get("mean Dice", 0.0)
 
