@@ -213,7 +213,7 @@ def line_cells(line: Line, truth: str, study: Study, records: Records) -> list[s
         for values in ([row["network"]["channels"] for row in line.rows], [row["seed"] for row in line.rows])
     )
     return [
-        line.variant + (f", {n} rotations" if (n := line.runs[0].variant.rotations or 1) > 1 else ""),
+        line.variant + (f", {n} rotations" if (n := line.rows[0].get("rotations", 1)) > 1 else ""),
         truth,
         widths,
         line.budget,

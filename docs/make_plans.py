@@ -14,7 +14,7 @@ import torch
 
 from ushape.data.catalog import open_dataset
 from ushape.network.hardware import describe_device, set_threads
-from ushape.training.advice import describe_plan
+from ushape.training.advice import describe_decisions
 from ushape.training.planning import make_plan
 
 PLANS = (
@@ -36,8 +36,7 @@ numbers of steps, and so other widths.
 def plan(name: str, minutes: int) -> str:
     """The section of one plan."""
     planned = make_plan(open_dataset(name), minutes=minutes, device="cpu")
-    words = describe_plan(planned).partition("\n\nThe recipe (")[0]
-    return f"## {name}, {minutes} minute{'s' if minutes > 1 else ''}\n\n{words}\n"
+    return f"## {name}, {minutes} minute{'s' if minutes > 1 else ''}\n\n{describe_decisions(planned)}\n"
 
 
 def main() -> None:

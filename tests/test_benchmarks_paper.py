@@ -183,6 +183,7 @@ def fill(records, experiment, scores, **changes):
             "seconds": 900.0,
             "seconds an image": 2.345,
             "seed": run.seed,
+            "rotations": run.variant.rotations or 1,
             "network": {"channels": 16},
             "machine": "a laptop",
             "code": "now",

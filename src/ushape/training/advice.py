@@ -9,7 +9,7 @@ from dataclasses import replace
 from ushape.training.planning import Planned
 from ushape.training.recipe import write_recipe
 
-__all__ = ["describe_plan"]
+__all__ = ["describe_decisions", "describe_plan"]
 
 FEW_HELD_OUT = 3
 """Held-out images up to which their scores say little."""
@@ -52,17 +52,20 @@ def about_network(planned: Planned) -> str:
     return told if recipe.network.head != "pixels" else f"{told} and sees {recipe.geometry.reach} px around each pixel"
 
 
+def describe_decisions(planned: Planned) -> str:
+    """What there is to learn from, and what would be trained and why."""
+    numbered = [f"{number}. {reason}" for number, reason in enumerate(planned.recipe.reasons, start=1)]
+    about = [f"- {line}" for line in [*about_data(planned), about_network(planned)]]
+    return "\n".join([*about, "", "What would be trained, and why:", *numbered])
+
+
 def describe_plan(planned: Planned) -> str:
     """All of it, for a person."""
-    numbered = [f"{number}. {reason}" for number, reason in enumerate(planned.recipe.reasons, start=1)]
     # Not the sentences again.
     recipe = write_recipe(replace(planned.recipe, reasons=()))
     return "\n".join(
         [
-            *(f"- {line}" for line in [*about_data(planned), about_network(planned)]),
-            "",
-            "What would be trained, and why:",
-            *numbered,
+            describe_decisions(planned),
             "",
             "The recipe (kept in FILE.toml and changed, it is trained by --recipe FILE.toml):",
             "",
