@@ -380,7 +380,7 @@ def test_threads_share_one_core(monkeypatch):
 
     class Slow:
         def Core(self):  # noqa: N802
-            made.append(time.sleep(0.05))
+            made.append(time.sleep(0.2))
             return object()
 
     monkeypatch.setattr(openvino_engine, "CORE", [])
