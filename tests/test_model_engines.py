@@ -165,7 +165,7 @@ def test_auto_is_openvino_where_a_conversion_of_these_weights_lies(tmp_path, mon
     load(path, engine="openvino").runner()
     model = load(path, device="cpu")
     assert (model.engine_meant(), model.computing()["engine"]) == ("openvino", "openvino")
-    assert isinstance(model.runner(), ConvertedEngine)
+    assert isinstance(model.runner().opening(), ConvertedEngine)
     assert isinstance(replace(model, engine="torch").runner(), TorchEngine)
     monkeypatch.setattr(ushape.model, "choose_device", lambda name: torch.device("cuda" if name == "auto" else name))
     assert replace(model, device="auto").engine_meant() == "torch"
@@ -259,8 +259,14 @@ def test_the_engine_is_chosen_once_for_all_images(tmp_path, monkeypatch):
     assert model.engine_meant() == "openvino"
 
 
+class KindOfItsOwn(Exception):  # noqa: N818
+    """As those of OpenVINO's frontends, which are neither OSError nor RuntimeError."""
+
+
 @WITH_OPENVINO
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("no such instruction")])
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), RuntimeError("no memory"), KindOfItsOwn("?")]
+)
 def test_auto_goes_on_with_torch_where_a_conversion_fails(tmp_path, monkeypatch, error):
     model, words, tried = eight_views(tmp_path / "m.safetensors", tmp_path / "new", monkeypatch), [], []
 
@@ -271,11 +277,65 @@ def test_auto_goes_on_with_torch_where_a_conversion_fails(tmp_path, monkeypatch,
     monkeypatch.setattr(choice, "convert_to_openvino", fails)
     written, problems, computing = predict_files(model, [str(tmp_path / "new")], tmp_path / "out", say=words.append)
     assert (len(written), problems, computing["engine"], len(tried)) == (2, [], "torch", 1)
-    assert words[0].startswith("conversion to OpenVINO failed, so PyTorch predicts: ")
+    assert [line for line in words if "PyTorch" in line] == words[:1]
+    assert words[0] == f"OpenVINO could not be used, so PyTorch predicts: {error}"
     # By name it is refused, for each image.
     model = replace(model, engine="openvino")
     if isinstance(error, OSError):
         assert len(predict_files(model, [str(tmp_path / "new")], tmp_path / "named")[1]) == 2
+
+
+@WITH_OPENVINO
+def test_auto_goes_on_with_torch_where_a_conversion_cannot_be_compiled(tmp_path, monkeypatch):
+    model, words = eight_views(tmp_path / "m.safetensors", tmp_path / "new", monkeypatch), []
+    load(tmp_path / "m.safetensors", engine="openvino").runner()
+
+    def fails(*given):
+        raise RuntimeError("no such instruction")
+
+    real = choice.OpenVinoRunner.request
+    monkeypatch.setattr(choice.OpenVinoRunner, "request", fails)
+    assert model.engine_meant() == "openvino"
+    exact = replace(model, engine="torch").predict(noise(40, 50))
+    np.testing.assert_array_equal(model.predict(noise(40, 50)).probabilities, exact.probabilities)
+    assert (model.engine_meant(), model.computing()["engine"]) == ("torch", "torch")
+    assert model.for_pixels(1e12) is model
+    model = load(tmp_path / "m.safetensors")
+    written, problems, computing = predict_files(model, [str(tmp_path / "new")], tmp_path / "out", say=words.append)
+    assert (len(written), problems, computing["engine"]) == (2, [], "torch")
+    assert words[0] == "OpenVINO could not be used, so PyTorch predicts: no such instruction"
+    # By name it fails.
+    with pytest.raises(RuntimeError, match=r"^no such instruction$"):
+        load(tmp_path / "m.safetensors", engine="openvino").predict(noise(40, 50))
+    # What has been compiled works: a later failure is that of the image.
+    monkeypatch.setattr(choice.OpenVinoRunner, "request", real)
+    model = load(tmp_path / "m.safetensors")
+    model.predict(noise(40, 50))
+    monkeypatch.setattr(choice.OpenVinoRunner, "request", fails)
+    with pytest.raises(RuntimeError, match=r"^no such instruction$"):
+        model.predict(noise(40, 50))
+    assert model.engine_meant() == "openvino"
+
+
+@WITH_OPENVINO
+def test_auto_converts_for_no_image_that_cannot_be_used(tmp_path, monkeypatch, converted):
+    model = small_model(precision="float32")
+    monkeypatch.setattr(choice, "CONVERTING_PAYS", 1)
+    colour, grey = write_png(tmp_path / "a.png", noise(20, 24, 3)), write_png(tmp_path / "b.png", noise(20, 24))
+    _, problems, _ = predict_files(model, [str(colour)], tmp_path / "none")
+    assert (len(problems), converted) == (1, [])
+    _, problems, computing = predict_files(model, [str(colour), str(grey)], tmp_path / "out")
+    assert (len(problems), converted, computing["engine"]) == (1, [1], "openvino")
+
+
+@WITH_OPENVINO
+def test_a_settled_model_keeps_its_engine():
+    model = small_model(precision="float32")
+    before = model.settled()
+    replace(model, engine="openvino").runner()
+    assert (before.engine_meant(), model.engine_meant(), model.settled().engine) == ("torch", "openvino", "openvino")
+    named = replace(model, engine="openvino")
+    assert named.settled() is named
 
 
 def test_pages_that_are_channels_count_once(tmp_path, monkeypatch):

@@ -325,7 +325,7 @@ def evaluate(
     with answering(as_json, debug) as out:
         from ushape.model import load
 
-        loaded = load(model, device=device, engine=engine.engine)
+        loaded = load(model, device=device, engine=engine.engine).settled()
         dataset = open_data(data, out, loaded.task, loaded.classes)
         warning = loaded.has_seen(dataset)
         if warning:

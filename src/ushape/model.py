@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +29,15 @@ from ushape.network.classifier import Classifier
 from ushape.network.hardware import best_dtype, choose_device
 from ushape.network.skips import is_altered
 from ushape.network.unet import UNet
-from ushape.prediction.choice import CPU_ENGINES, Engine, Engines, check_engine, converting_pays, runs_openvino
+from ushape.prediction.choice import (
+    CPU_ENGINES,
+    Engine,
+    Engines,
+    WithWayBack,
+    check_engine,
+    converting_pays,
+    runs_openvino,
+)
 from ushape.prediction.engines import LabelEngine, TorchEngine
 from ushape.prediction.features import features
 from ushape.prediction.rotations import check_rotations, predict_averaged
@@ -81,6 +90,7 @@ class Model:
     engine   what runs the network: auto, torch, openvino, int8 or onnxruntime
     colours  to show the classes in, by their index; empty where nobody chose any
     engines  those that are no part of PyTorch, and where conversions for them are kept
+    way_back  whether PyTorch runs the network where the engine cannot: nobody asked for the engine by name
     """
 
     network: UNet | Classifier
@@ -97,6 +107,7 @@ class Model:
     engine: Engine = "auto"
     engines: Engines = field(default_factory=Engines, repr=False, compare=False)
     rotations: int = 1
+    way_back: bool = False
 
     def check(self, symmetries: int | None = None) -> None:
         """RecipeError for a device or an engine that is not there or a number of symmetries that is not offered."""
@@ -139,26 +150,45 @@ class Model:
         """What runs the network, on the model's device, by its engine and in its precision."""
         check_engine(self.engine, self.device)
         (device, dtype), engine = self.hardware(), self.engine_meant()
+        by_torch = partial(TorchEngine, self.network, self.n_class_channels, device, dtype)
         if engine == "torch":
-            return TorchEngine(self.network, self.n_class_channels, device, dtype)
-        return self.engines(engine, self.network, self.n_class_channels, dtype)
+            return by_torch()
+        opening = partial(self.engines, engine, self.network, self.n_class_channels, dtype)
+        return WithWayBack(self.engines, opening, by_torch) if self.is_automatic else opening()
+
+    @property
+    def is_automatic(self) -> bool:
+        """Whether nobody asked for the engine by name."""
+        return self.way_back or self.engine == "auto"
 
     def may_choose_openvino(self) -> bool:
-        """Whether `auto` may be OpenVINO: for pixels, on a CPU. A classifier's images come in batches of any length."""
-        return self.engine == "auto" and self.task != "classification" and self.hardware()[0].type == "cpu"
+        """Whether `auto` may be OpenVINO: for pixels, on a CPU, by the network as it was trained.
+
+        A classifier's images come in batches of any length.
+        """
+        may = self.engine == "auto" and self.task != "classification" and self.hardware()[0].type == "cpu"
+        return may and not self.engines.failure and not is_altered(self.network)
 
     def engine_meant(self) -> Engine:
         """The engine, `auto` resolved: OpenVINO where a conversion of these weights, as they are, is there already."""
+        if self.way_back and self.engines.failure:
+            return "torch"
         if self.engine != "auto":
             return self.engine
-        may = self.may_choose_openvino() and not is_altered(self.network)
-        ready = may and self.engines.is_ready(self.network, self.n_class_channels)
+        ready = self.may_choose_openvino() and self.engines.is_ready(self.network, self.n_class_channels)
         return "openvino" if ready else "torch"
+
+    def settled(self) -> Model:
+        """The model with `auto` resolved once, so that all images are predicted alike whatever is converted meanwhile.
+
+        An engine that was chosen so has a way back to PyTorch.
+        """
+        return replace(self, engine=self.engine_meant(), way_back=True) if self.engine == "auto" else self
 
     def for_pixels(self, n_pixels: float) -> Model:
         """The model to predict so many pixels with, in all: by OpenVINO where `auto` may and converting first pays."""
         if self.may_choose_openvino() and converting_pays(self.network, n_pixels) and runs_openvino():
-            return replace(self, engine="openvino")
+            return replace(self, engine="openvino", way_back=True)
         return self
 
     def classify(self, images: Sequence[Image], *, once: bool = False) -> NDArray[np.float32]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from ushape.errors import UshapeError
 from ushape.files.ahead import Opened, opened_ahead
 from ushape.files.inputs import Input, find_images, input_of
 from ushape.files.results import Labels, Results
-from ushape.files.sentences import Reasons, sentence_of
+from ushape.files.sentences import Reasons
 from ushape.model import Model, Prediction
 from ushape.prediction.choice import converting_pays
 
@@ -103,14 +102,13 @@ def predict_file(model: Model, file: Opened, results: Results, symmetries: int |
     return reasons.told()
 
 
-def ready_for(model: Model, images: Iterable[Path], results: Results, symmetries: int | None, say: Say) -> Model:
+def ready_for(model: Model, images: Iterable[Path], results: Results, symmetries: int | None) -> Model:
     """The model by the engine that suits so much to predict; files are counted until that is known.
 
-    Decided before the first image, and `auto` is named, so that all are predicted alike.
+    Decided before the first image, so that all are predicted alike. Nothing is converted yet: that waits for the first
+    image that can be used.
     """
-    if model.engine != "auto":
-        return model
-    chosen = replace(model, engine=model.engine_meant())
+    chosen = model.settled()
     if chosen.engine != "torch" or not model.may_choose_openvino():
         return chosen
     n_pixels, views = 0, model.rotations if symmetries is None else symmetries
@@ -121,20 +119,9 @@ def ready_for(model: Model, images: Iterable[Path], results: Results, symmetries
             if item.layout is not None and not results.has(item):
                 n_pixels += views * item.layout.length("ZYX" if item.axes == "CYX" else "PZYX")
         if converting_pays(model.network, n_pixels):
-            return converted(model.for_pixels(n_pixels), chosen, say)
+            # Whether OpenVINO runs is asked once, and only where it matters: to import it takes time.
+            return model.for_pixels(n_pixels).settled()
     return chosen
-
-
-def converted(model: Model, otherwise: Model, say: Say) -> Model:
-    """The model, converted for its engine; the other one, in a word, where that fails: nobody asked for the engine."""
-    if model.engine == "auto":  # OpenVINO does not run here
-        return otherwise
-    try:
-        model.runner()
-    except (UshapeError, OSError, RuntimeError) as error:
-        say(f"conversion to OpenVINO failed, so PyTorch predicts: {sentence_of(error) or error}")
-        return otherwise
-    return model
 
 
 def predict_files(
@@ -166,7 +153,7 @@ def predict_files(
     images, problems = find_images(names, output)
     results = Results(output, model, save, format, overwrite, resume, images.keys())
     results.prepare()
-    model = ready_for(model, images.values(), results, symmetries, say)
+    model = ready_for(model, images.values(), results, symmetries)
     # Closed at once, so that no thread goes on reading behind an error that ends everything.
     with closing(opened_ahead([*images.values()], model.preparation, results.has)) as files:
         for file in files:

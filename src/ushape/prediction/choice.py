@@ -23,19 +23,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ushape.errors import RecipeError
+from ushape.errors import RecipeError, UshapeError
 from ushape.network.classifier import Classifier
-from ushape.network.skips import is_altered
 from ushape.prediction.conversions import Conversion, Keys, Network, Shelf
 from ushape.prediction.onnx_engine import OnnxRunner, convert_to_onnx, need_onnx, need_onnxruntime
 from ushape.prediction.openvino_engine import OpenVinoRunner, convert_to_openvino, need_openvino
 from ushape.prediction.packages import version_of
+from ushape.prediction.tiled import Runner
 
 __all__ = [
     "CPU_ENGINES",
     "ConvertedEngine",
     "Engine",
     "Engines",
+    "WithWayBack",
     "check_engine",
     "converting_pays",
     "key_by",
@@ -194,7 +195,8 @@ class Engines:
     To convert and compile takes longer than to compute most images. What is open is used again as long as weights,
     precision and threads are the same.
 
-    shelf  beside the model file, or in memory
+    shelf    beside the model file, or in memory
+    failure  why an engine that nobody asked for by name could not be used; empty where none failed
     """
 
     def __init__(self, shelf: Shelf | None = None) -> None:
@@ -202,6 +204,8 @@ class Engines:
         self.key_of = Keys()
         self.open: tuple[tuple[object, ...], ConvertedEngine] | None = None
         self.told: ConvertedEngine | None = None
+        self.failure = ""
+        self.failure_told = False
         self.lock = threading.RLock()
 
     def __reduce__(self) -> tuple[type[Engines], tuple[Shelf]]:
@@ -209,12 +213,7 @@ class Engines:
         return Engines, (self.shelf,)
 
     def __call__(self, engine: str, network: Network, n_class_channels: int, dtype: torch.dtype) -> ConvertedEngine:
-        """The network in one of the CPU_ENGINES, ready to run; RecipeError where hooks change it."""
-        if is_altered(network):
-            raise RecipeError(
-                f"expected a network as it was trained for the engine {engine}, found one that hooks change, such as "
-                "cut skips; choose the engine torch"
-            )
+        """The network in one of the CPU_ENGINES, ready to run."""
         with self.lock:
             key = self.key_of(network, n_class_channels)
             wanted = (engine, key, dtype, torch.get_num_threads())
@@ -257,8 +256,14 @@ class Engines:
         return (0.0 if opened.made is None else opened.made.seconds), opened.run.compiling
 
     def news(self) -> str:
-        """What a conversion has cost, in a sentence, once it is compiled; empty where it was told, or none was made."""
+        """What a conversion has cost, once it is compiled, or that it failed; empty where that was told, or none made.
+
+        One sentence.
+        """
         with self.lock:
+            if self.failure:
+                told, self.failure_told = self.failure_told, True
+                return "" if told else f"OpenVINO could not be used, so PyTorch predicts: {self.failure}"
             if self.open is None or self.open[1] is self.told:
                 return ""
             (engine, *_), opened = self.open
@@ -269,3 +274,34 @@ class Engines:
         place = "in memory only" if path is None else f"beside the model ({path.parent.name}/{path.name})"
         told = f"converted to {CONVERTED_TO[str(engine)]} in {converting:.1f} s, compiled in {compiling:.1f} s"
         return f"{told}; kept {place}"
+
+
+class WithWayBack:
+    """An engine that nobody asked for by name: PyTorch runs the network where it cannot be converted or compiled.
+
+    engines    that remember why
+    opening    gives the engine; converts the network first where that is needed
+    otherwise  gives what runs the network instead
+    """
+
+    def __init__(
+        self, engines: Engines, opening: Callable[[], ConvertedEngine], otherwise: Callable[[], Runner]
+    ) -> None:
+        self.engines, self.opening, self.otherwise = engines, opening, otherwise
+
+    def __call__(self, tiles: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+        """(B, C, *read) -> (B, K, *out)."""
+        if not self.engines.failure:
+            engine = None
+            try:
+                engine = self.opening()
+                return engine(tiles)
+            except UshapeError:
+                raise
+            # OpenVINO raises kinds of its own, which have nothing in common.
+            except Exception as error:
+                # What has been compiled does work: then it is the image that it cannot do, as with any engine.
+                if engine is not None and engine.run.compiling:
+                    raise
+                self.engines.failure = " ".join(str(error).split())[:200] or type(error).__name__
+        return self.otherwise()(tiles)

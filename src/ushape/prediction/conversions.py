@@ -31,8 +31,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor, nn
 
+from ushape.errors import RecipeError
 from ushape.network.classifier import Classifier
 from ushape.network.hardware import in_best_format
+from ushape.network.skips import is_altered
 from ushape.network.unet import UNet
 from ushape.prediction.engines import to_maps
 
@@ -101,7 +103,12 @@ class Keys:
         self.key = ""
 
     def __call__(self, network: Network, n_class_channels: int) -> str:
-        """The key."""
+        """The key; RecipeError where hooks change what the network computes, for which its weights do not speak."""
+        if is_altered(network):
+            raise RecipeError(
+                "expected a network as it was trained for an engine other than torch, found one that hooks change, "
+                "such as cut skips; choose the engine torch"
+            )
         tensors, about = network.state_dict(), (n_class_channels, dict(network.settings))
         if any(tensor.is_inference() for tensor in tensors.values()):
             return key_of(network.settings, tensors, n_class_channels)
