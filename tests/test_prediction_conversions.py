@@ -7,7 +7,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from ushape.errors import RecipeError
 from ushape.network.classifier import Classifier
+from ushape.network.skips import without_skips
 from ushape.network.unet import UNet
 from ushape.prediction import conversions
 from ushape.prediction.conversions import Conversion, Graph, Keys, Shelf, as_traced, key_of
@@ -50,6 +52,19 @@ def test_a_key_is_hashed_anew_only_when_weights_change(monkeypatch):
     assert keys(net, 2) == first
     net.load_state_dict(network(1).state_dict(), assign=True)
     assert keys(net, 2) == key(network(1))
+
+
+def test_a_network_that_hooks_change_has_no_key():
+    net, keys = network(), Keys()
+    whole = keys(net, 2)
+    with without_skips(net, 0), pytest.raises(RecipeError, match=r"^expected a network as it was trained .* torch$"):
+        keys(net, 2)
+    assert keys(net, 2) == whole
+    hook = net.head.register_forward_hook(lambda module, given, found: -found)
+    with pytest.raises(RecipeError, match=r"found one that hooks change, such as cut skips; choose the engine torch$"):
+        keys(net, 2)
+    hook.remove()
+    assert keys(net, 2) == whole
 
 
 def test_what_is_traced_is_in_evaluation_mode_and_the_mode_is_restored():
