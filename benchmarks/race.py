@@ -30,8 +30,9 @@ from bench.tables import insert_block
 from racing.contest import Finish, Peer, Start, versions
 from racing.peers import PEERS
 from racing.table import MINUTES, TITLE, render_race, run_of
+from run import guarded
 from ushape.data.dataset import Dataset
-from ushape.errors import RecipeError, UshapeError
+from ushape.errors import RecipeError
 
 EXPERIMENT = "race"
 OURS = "minutes"
@@ -134,18 +135,19 @@ def race(peer: Peer, run: Run, folder: Path, records: Records, renew: bool) -> R
     return row
 
 
-def perform(asked: argparse.Namespace, records: Records) -> None:
-    """Do what the command line asks."""
+def perform(asked: argparse.Namespace, records: Records) -> int:
+    """Do what the command line asks; the exit status."""
     splits = read_splits()
     if asked.tables:
         text = render_race(read_experiments(splits)[OURS], splits, PEERS, records)
         if text:
             insert_block(asked.page, f"benchmark {EXPERIMENT}", TITLE, text)
-        return
+        return 0
     peer, split = chosen(asked.peer, PEERS, "a peer"), chosen(asked.split, splits, "a split")
     if not asked.minutes > 0:
         raise RecipeError(f"expected more than 0 minutes, found {asked.minutes}; raise --minutes")
     race(peer, run_of(peer, split, asked.stage, asked.minutes, asked.seed), asked.folder, records, asked.renew)
+    return 0
 
 
 def main(arguments: Sequence[str] | None = None, records: Records | None = None) -> int:
@@ -154,15 +156,7 @@ def main(arguments: Sequence[str] | None = None, records: Records | None = None)
     records = records or Records()
     if asked.trial:
         records = replace(records, rows=asked.folder / "trials")
-    try:
-        perform(asked, records)
-    except UshapeError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; no row was written, and the same command begins anew", file=sys.stderr)
-        return 130
-    return 0
+    return guarded(lambda: perform(asked, records), "no row was written, and the same command begins anew")
 
 
 if __name__ == "__main__":

@@ -154,15 +154,20 @@ def perform(asked: argparse.Namespace, records: Records) -> int:
     return dry_run(bench, chosen) if asked.dry_run else sit(bench, chosen, asked.until)
 
 
-def guarded(action: Callable[[], int]) -> int:
-    """The exit status of an action; errors are told in a sentence."""
+def guarded(
+    action: Callable[[], int], afterwards: str = "the same command goes on where the last checkpoint was"
+) -> int:
+    """The exit status of an action; errors are told in a sentence.
+
+    afterwards  what a person should know behind an interruption
+    """
     try:
         return action()
     except UshapeError as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on where the last checkpoint was", file=sys.stderr)
+        print(f"interrupted; {afterwards}", file=sys.stderr)
         return 130
 
 
