@@ -19,6 +19,8 @@ from ushape import run as runs
 from ushape.cli import app
 from ushape.data.catalog import open_dataset
 from ushape.errors import DataError
+from ushape.model import load
+from ushape.prediction import choice
 from ushape.prediction.packages import is_there
 from ushape.prediction.quantising import Quantised
 from ushape.training import int8
@@ -212,7 +214,40 @@ def test_another_engine_predicts_and_scores_the_same(folder, tmp_path):
     assert json.loads(ushape("info", model_file, "--json")[1])["engines"]["openvino"]["openvino"]
     status, out, words = ushape("evaluate", model_file, folder, "--engine", "openvino", "--json")
     assert status == 0, words
-    assert json.loads(out)["scores"]["n_images"] == 5
+    values = json.loads(out)
+    assert (values["scores"]["n_images"], values["engine"], values["precision"]) == (5, "openvino", "float32")
+    assert values["compiling_seconds"] > 0
+    out = ushape("evaluate", model_file, folder, "--engine", "torch", "--json")[1]
+    assert (json.loads(out)["engine"], json.loads(out)["converting_seconds"]) == ("torch", 0)
+
+
+@pytest.mark.skipif(not is_there("openvino"), reason="openvino is not installed")
+def test_the_engine_that_auto_chose_by_pixels_is_told(folder, tmp_path, monkeypatch):
+    path = small_model("instances", precision="float32").save(tmp_path / "model.safetensors")
+
+    def told(name, pays):
+        monkeypatch.setattr(choice, "CONVERTING_PAYS", pays * load(path).network.settings["channels"])
+        arguments = ("predict", path, folder / "images", "-o", tmp_path / name, "--device", "cpu", "--json")
+        values = json.loads(ushape(*arguments)[1])
+        return values["engine"], values["converting_seconds"] > 0
+
+    # Five images of 64 x 64 px.
+    assert told("few", 5 * 64 * 64 + 1) == ("torch", False)
+    assert told("enough", 5 * 64 * 64) == ("openvino", True)
+
+
+@pytest.mark.skipif(not is_there("openvino"), reason="openvino is not installed")
+def test_an_engine_that_auto_cannot_use_is_told_once_by_evaluate(folder, tmp_path, monkeypatch):
+    path = small_model("instances", precision="float32").save(tmp_path / "model.safetensors")
+    load(path, engine="openvino").runner()
+
+    def fails_to_compile(*given):
+        raise RuntimeError("no such instruction")
+
+    monkeypatch.setattr(choice.OpenVinoRunner, "request", fails_to_compile)
+    status, out, words = ushape("evaluate", path, folder, "--device", "cpu", "--json")
+    line = "OpenVINO could not be used, so PyTorch predicts: no such instruction"
+    assert (status, words.count(line), json.loads(out)["engine"]) == (0, 1, "torch")
 
 
 @pytest.mark.skipif(not is_there("openvino"), reason="openvino is not installed")
@@ -283,6 +318,12 @@ def test_quantise_says_when_the_judge_was_learnt(folder, tmp_path, monkeypatch):
     _, out, words = ushape("quantise", path, folder, "--val", folder, "--json")
     assert "warning: cells: the model was trained on these images" in words
     assert json.loads(out)["warning"].startswith("cells: the model was trained on these images")
+    # Without --val what was held out judges, unless nothing was.
+    facts["validated on"] = "others"
+    small_model("instances", facts=facts).save(path)
+    _, out, words = ushape("quantise", path, folder, "--json")
+    assert "warning: cells: the model was trained on all of these images, because it was validated on others" in words
+    assert json.loads(out)["warning"].endswith("judge by other images, with --val")
 
 
 def test_an_int8_copy_that_could_not_be_written_is_an_error(model_file, folder, monkeypatch):

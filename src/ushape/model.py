@@ -154,12 +154,8 @@ class Model:
         if engine == "torch":
             return by_torch()
         opening = partial(self.engines, engine, self.network, self.n_class_channels, dtype)
-        return WithWayBack(self.engines, opening, by_torch) if self.is_automatic else opening()
-
-    @property
-    def is_automatic(self) -> bool:
-        """Whether nobody asked for the engine by name."""
-        return self.way_back or self.engine == "auto"
+        by_name = self.engine != "auto" and not self.way_back
+        return opening() if by_name else WithWayBack(self.engines, opening, by_torch)
 
     def may_choose_openvino(self) -> bool:
         """Whether `auto` may be OpenVINO: for pixels, on a CPU, by the network as it was trained.

@@ -262,8 +262,10 @@ class Engines:
         """
         with self.lock:
             if self.failure:
-                told, self.failure_told = self.failure_told, True
-                return "" if told else f"OpenVINO could not be used, so PyTorch predicts: {self.failure}"
+                if self.failure_told:
+                    return ""
+                self.failure_told = True
+                return f"OpenVINO could not be used, so PyTorch predicts: {self.failure}"
             if self.open is None or self.open[1] is self.told:
                 return ""
             (engine, *_), opened = self.open
