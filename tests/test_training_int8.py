@@ -256,6 +256,34 @@ def test_other_images_judge_where_they_are_named(tmp_path, quantiser):
 
 
 @WITH_OPENVINO
+def test_images_that_calibrate_nothing_are_told_where_others_judge(quantiser):
+    def broken():
+        raise DataError("broken")
+
+    quantiser()
+    data, other = semantic_discs(3), semantic_discs(1, seed=50)
+    data = replace(data, samples=(replace(data.samples[0], image=broken), *data.samples[1:]), problems=("before",))
+    found = quantise(small_model(precision="float32"), data, other)
+    assert (found.calibrated, found.judged, found.problems) == (2, 1, ("before", "disc0: broken"))
+
+
+@WITH_OPENVINO
+def test_the_copy_is_compared_with_pytorch_whatever_the_model_is_run_by(quantiser, monkeypatch):
+    quantiser()
+    model, data, run = small_model(precision="float32"), semantic_discs(2), []
+    quantise(model, data)
+    real = Model.evaluate
+
+    def evaluate(self, dataset, **options):
+        run.append(type(self.runner()).__name__)
+        return real(self, dataset, **options)
+
+    monkeypatch.setattr(Model, "evaluate", evaluate)
+    quantise(replace(model, engine="int8"), data)
+    assert run == ["TorchEngine", "ConvertedEngine"]
+
+
+@WITH_OPENVINO
 def test_a_single_image_is_cut(quantiser):
     shown, data = quantiser(), semantic_discs(1)
     found = quantise(small_model(precision="float32"), data)
