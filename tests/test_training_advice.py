@@ -30,7 +30,7 @@ def test_small_networks_have_a_number_of_weights(planned):
     network = planned.recipe.network.build(1, planned.recipe.encoding.n_channels, 2)
     n = sum(parameter.numel() for parameter in network.parameters())
     assert 1000 < n < 1e5
-    assert f"the network has {n // 1000} {n % 1000:03} weights (1 MB on disk)" in describe_plan(planned)
+    assert f"the network has {n // 1000} {n % 1000:03} weights ({-(-n // 250)} kB on disk)" in describe_plan(planned)
     wide = replace(planned.recipe, network=replace(planned.recipe.network, channels=32))
     assert "the network has 0.5 million weights (2 MB on disk)" in describe_plan(replace(planned, recipe=wide))
 

@@ -48,7 +48,8 @@ def about_network(planned: Planned) -> str:
     network = recipe.network.build(summary.channels, recipe.encoding.n_channels, summary.dims)
     weights = sum(parameter.numel() for parameter in network.parameters())
     counted = f"{weights / 1e6:.1f} million" if weights >= 1e5 else f"{weights:,}".replace(",", " ")
-    told = f"the network has {counted} weights ({math.ceil(4 * weights / 1e6)} MB on disk)"
+    on_disk = f"{math.ceil(4 * weights / 1e6)} MB" if weights >= 1e5 else f"{math.ceil(4 * weights / 1e3)} kB"
+    told = f"the network has {counted} weights ({on_disk} on disk)"
     return told if recipe.network.head != "pixels" else f"{told} and sees {recipe.geometry.reach} px around each pixel"
 
 
