@@ -214,8 +214,8 @@ def test_the_best_of_few_decisions_says_how_good_maps_are():
     decision = Decision()
     assert instances.few_decisions(decision, Encoding("semantic")) == [decision]
     assert [d.merging for d in instances.few_decisions(decision, Encoding("border"))] == [0.5, 0.65, 0.8]
-    for kind in ("ridge", "distance"):
-        assert [d.seed_threshold for d in instances.few_decisions(decision, Encoding(kind))] == [0.5, 0.7, 0.9]
+    assert [d.merging for d in instances.few_decisions(decision, Encoding("distance"))] == [0.7, 0.8, 0.9]
+    assert [d.seed_threshold for d in instances.few_decisions(decision, Encoding("ridge"))] == [0.5, 0.7, 0.9]
 
 
 def test_smoothing_merges_summits_that_noise_has_torn():
@@ -281,7 +281,7 @@ def test_tuning_takes_the_middle_of_the_plateau():
 
 def test_tuning_prefers_a_plateau_to_a_spike():
     curve = {0.2: 0.0, 0.3: 0.83, 0.4: 0.0, 0.5: 0.7, 0.6: 0.8, 0.7: 0.8, 0.8: 0.8, 0.9: 0.7}
-    maps = np.zeros((3, 1, 24), np.float32)
+    maps = np.zeros((Encoding("ridge").n_channels, 1, 24), np.float32)
     tried = []
 
     def score(references, estimates):
@@ -289,7 +289,7 @@ def test_tuning_prefers_a_plateau_to_a_spike():
         return next(scores)
 
     scores = iter([*curve.values(), *[0.8] * 40])
-    decision, value = tune_decision([maps], [np.ones((1, 24), np.int32)], Encoding("distance"), score)
+    decision, value = tune_decision([maps], [np.ones((1, 24), np.int32)], Encoding("ridge"), score)
     assert decision.seed_threshold == 0.7
     assert value == 0.8
     # 8 + 5 + 3 + 4 values, of which 3 had been tried before.
@@ -375,3 +375,59 @@ def test_specks_go_and_the_others_are_numbered_anew():
     assert without_specks(instances, 9).max() == 0
     nothing = np.zeros((2, 2), np.int32)
     assert without_specks(nothing, 5).tolist() == nothing.tolist()
+
+
+def two_discs(radius, apart, cap, waist):
+    """Maps of two discs that overlap in a waist, whose depth is told up to the cap; no valley but `waist` of it."""
+    y, x = np.mgrid[:60, :90]
+    centres = [(30, 45 - apart / 2), (30, 45 + apart / 2)]
+    inside = np.min([np.hypot(y - cy, x - cx) for cy, cx in centres], 0) <= radius
+    depth = np.minimum(ndimage.distance_transform_edt(inside) / cap, 1)
+    depth[:, 44:46] *= waist
+    return np.stack([1.0 - inside, inside, depth]).astype(np.float32)
+
+
+def test_a_waist_parts_discs_whose_depth_is_flat_at_the_cap():
+    encoding, decision = Encoding("distance", distance_cap=4.0), Decision(0.8, 0.5, 20, 1, 1.0, 0.8)
+    maps = two_discs(radius=15, apart=24, cap=4.0, waist=1.0)
+    assert maps[-1, 30, 30:60].min() == 1, "there is no valley to see"
+    both = maps_to_instances(maps, encoding, decision)
+    assert both.max() == 2
+    assert both[30, 33] != both[30, 57]
+    assert abs(int((both == 1).sum()) - int((both == 2).sum())) < 60
+    assert maps_to_instances(maps, encoding, replace(decision, merging=1.0)).max() == 1
+    blob = two_discs(radius=15, apart=8, cap=4.0, waist=1.0)
+    assert maps_to_instances(blob, encoding, decision).max() == 1, "an oval is one object"
+
+
+@pytest.mark.parametrize("radius", [4, 8, 16])
+def test_a_pass_counts_as_a_share_of_the_lower_summit(radius):
+    encoding = Encoding("distance", distance_cap=20.0)
+    maps = two_discs(radius=radius, apart=1.6 * radius, cap=20.0, waist=1.0)
+    maps[-1] = maps[-1].clip(0, 0.74)  # below the plateau: nothing is deepened
+    passed = 0.6  # of a summit: sqrt(1 - 0.8 ** 2)
+    found = [
+        int(maps_to_instances(maps, encoding, Decision(0.5, 0.5, 1, 1, 0.0, merging)).max())
+        for merging in (passed - 0.15, passed + 0.25)
+    ]
+    assert found == [1, 2]
+
+
+def test_merged_summits_go_on_merging_by_the_higher_one():
+    # Three summits of 10, 4 and 9 in a row: the low one joins the first, the third stays apart from both.
+    depth = np.array([[0, 5, 10, 5, 3.5, 4, 3.5, 3, 5, 9, 5, 0]]) / 20
+    maps = np.stack([depth == 0, depth > 0, depth]).astype(np.float32)
+    read = maps_to_instances(maps, Encoding("distance", distance_cap=20.0), Decision(0.5, 0.5, 1, 1, 0.0, 0.8))
+    assert read.max() == 2
+    assert read[0, 2] == read[0, 5] != read[0, 9]
+
+
+def test_every_piece_of_mask_is_an_object_even_without_a_summit():
+    maps = np.zeros((3, 20, 40), np.float32)
+    maps[0], maps[1] = 1, 0
+    for x in (5, 25):
+        maps[0, 5:15, x : x + 10], maps[1, 5:15, x : x + 10] = 0, 1
+    read = maps_to_instances(maps, Encoding("distance"), Decision(0.5, 0.5, 1, 1, 0.0, 0.8))
+    assert read.max() == 2
+    whole = np.stack([np.zeros((8, 8)), np.ones((8, 8)), np.zeros((8, 8))]).astype(np.float32)
+    assert maps_to_instances(whole, Encoding("distance"), Decision(0.5, 0.5, 1, 1, 0.0, 0.8)).max() == 1

@@ -1,11 +1,11 @@
 """From a network's maps to objects: the inverse of `targets.maps.encode`.
 
 All kinds are read the same way. Where the foreground's probability passes a threshold is the mask. Inside it a
-landscape (the probability of "inside", or the distance) has one summit per object; its summits above a seed
-threshold are the seeds, and each seed floods its surroundings within the mask until it meets another's (a
-watershed). Seeds are sought at falling levels, so that a small object, whose summit is low, is found too, and a
-piece of mask without any seed becomes an object of its own. Inside rims (kind `border`) there are more seeds than
-objects: neighbours between whose pieces there is no rim are merged again.
+landscape (the probability of "inside", or the depth) has one summit per object; seeds are put on summits, and each
+seed floods its surroundings within the mask until it meets another's (a watershed). Seeds are sought at falling levels,
+so that a small object, whose summit is low, is found too, and a piece of mask without any seed becomes an object of its
+own. Where there are more seeds than objects, neighbours are merged again: inside rims (kind `border`) those between
+whose pieces there is no rim, by depth (kind `distance`) those whose lower summit hardly rises above the pass between.
 
 Conventions
 - probabilities (K, *space) float32 in [0, 1]: the classes first, summing to 1, then (kind `distance`) the distance.
@@ -15,6 +15,7 @@ Conventions
 
 References
 - Watershed from seeds: Beucher and Meyer 1993, as in `skimage.segmentation.watershed`.
+- Height of a summit above the pass to a higher one: the dynamics of Grimaud 1992, here as a share.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from skimage.morphology import local_maxima
 from skimage.segmentation import watershed
 
 from ushape.errors import DataError, RecipeError
@@ -53,8 +55,10 @@ Score = Callable[[list[Mask], list[Mask]], float]
 # An object or seed smaller than this share of the typical object is taken for noise unless tuning says otherwise.
 NOISE_SHARE = 0.05
 SEED_SHARE = 0.01
-# Of the diameter: how far the inside is smoothed before seeds are sought (docs/results.md).
-SMOOTH_SHARE = 0.04
+# Of the diameter: how far the landscape is smoothed before seeds are sought (docs/results.md).
+SMOOTH_SHARE = {"border": 0.04, "distance": 0.08}
+# The network's depth ends at a cap; from this share of it on, depth goes on as the distance to where it is less.
+PLATEAU = 0.75
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,9 @@ class Decision:
     min_size        objects with fewer pixels are removed
     min_seed        seeds with fewer pixels are not seeds
     smoothing       standard deviation in px of a Gaussian over the landscape before seeds are sought; 0 = none
-    merging         neighbours are one object where the landscape along all of their common border is above this on
-                    average, in [0, 1]; 1 = never
+    merging         neighbours are one object where what lies between them is above this, in [0, 1]; 1 = never.
+                    Inside rims that is the mean of the landscape along their common border, by depth the height of
+                    the pass as a share of the lower of the two summits
     """
 
     seed_threshold: float = 0.5
@@ -121,20 +126,22 @@ def default_decision(encoding: Encoding, typical_size: float = 200.0, dims: int 
     """A decision to start from, before any tuning.
 
     Inside a rim the network is sure, and between two cells that touch a little less so: seeds are sought high above
-    one half, more of them than there are cells, and what was cut without a border is put together again.
+    one half, more of them than there are cells, and what was cut without a border is put together again. By depth
+    every summit is a seed, and what has no pass worth the name between its summits is put together again.
 
     Args:
         encoding: of the maps that will be read.
         typical_size: pixels of a typical object (the median of `object_sizes`); sets what is too small.
         dims: axes of the masks.
     """
-    seed, mask, smoothing, merging = {
-        "semantic": (0.5, 0.5, 0.0, 1.0),
-        "ridge": (0.8, 0.4, 0.0, 1.0),
-        "border": (0.995, 0.5, SMOOTH_SHARE * ball_diameter(typical_size, dims), 0.65),
-        "distance": (0.7, 0.5, 1.0, 1.0),
-        "label": (0.5, 0.5, 0.0, 1.0),
+    seed, mask, merging = {
+        "semantic": (0.5, 0.5, 1.0),
+        "ridge": (0.8, 0.4, 1.0),
+        "border": (0.995, 0.5, 0.65),
+        "distance": (0.7, 0.5, 0.8),
+        "label": (0.5, 0.5, 1.0),
     }[encoding.kind]
+    smoothing = SMOOTH_SHARE.get(encoding.kind, 0.0) * ball_diameter(typical_size, dims)
     return Decision(
         seed_threshold=seed,
         mask_threshold=mask,
@@ -179,23 +186,47 @@ def maps_to_instances(probabilities: Float, encoding: Encoding, decision: Decisi
     mask = foreground > decision.mask_threshold
     if encoding.kind == "semantic":
         return _without_small(ndimage.label(mask)[0], decision.min_size)
+    by_summits = encoding.kind == "distance" and decision.merging < 1
     landscape = probabilities[-1] if encoding.kind == "distance" else probabilities[1]
+    if by_summits:
+        landscape = _deepen(landscape, encoding.distance_cap)
     smooth = ndimage.gaussian_filter(landscape, decision.smoothing) if decision.smoothing else landscape
-    instances = _flood(_seeds(smooth, mask, decision), smooth, mask)
-    if decision.merging < 1:
-        instances = _merge(instances, landscape, decision.merging)
+    if by_summits:
+        instances = _flood(_seeds([(_summits(smooth, mask), 1)], mask), landscape, mask)
+        instances = _join_summits(instances, smooth, decision.merging)
+    else:
+        # Where there is no summit above the threshold, one above half of it will do.
+        levels = [((smooth > decision.seed_threshold * share) & mask, decision.min_seed) for share in (1.0, 0.5)]
+        instances = _flood(_seeds(levels, mask), smooth, mask)
+        if decision.merging < 1:
+            instances = _merge(instances, landscape, decision.merging)
     return _without_small(instances, decision.min_size)
 
 
-def _seeds(landscape: Float, mask: NDArray[np.bool_], decision: Decision) -> Instances:
-    """(*space) int32 seeds 1..n: summits above the threshold, then, where there is none, above half of it.
+def _deepen(depth: Float, cap: float) -> Float:
+    """(*space) float32 px: depth in shares of the cap, continued beyond it by the shape of what is deep.
+
+    Large objects are flat at the cap, and where two touch, an unsure network leaves a waist there but no valley.
+    """
+    beyond = ndimage.distance_transform_edt(depth > PLATEAU)
+    return np.asarray(depth * cap + beyond, np.float32)
+
+
+def _summits(landscape: Float, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(*space) bool: the places of the mask that are higher than all around them."""
+    lowest = np.float32(landscape.min(initial=0) - 1)
+    found: NDArray[np.bool_] = local_maxima(np.where(mask, landscape, lowest))  # type: ignore[no-untyped-call]
+    return found & mask
+
+
+def _seeds(levels: Sequence[tuple[NDArray[np.bool_], int]], mask: NDArray[np.bool_]) -> Instances:
+    """(*space) int32 seeds 1..n: the pieces of the first level of at least so many px, then, where none is, the next.
 
     The mask itself is the last level: a piece of it without any seed is its own seed, and `min_size` judges it.
     """
     seeds = np.zeros(mask.shape, np.int32)
     n = 0
-    levels = [(landscape > decision.seed_threshold * share) & mask for share in (1.0, 0.5)]
-    for region, least in [(levels[0], decision.min_seed), (levels[1], decision.min_seed), (mask, 1)]:
+    for region, least in [*levels, (mask, 1)]:
         pieces, n_pieces = ndimage.label(region)
         fresh = np.bincount(pieces.ravel(), minlength=n_pieces + 1) >= least
         fresh[pieces[seeds > 0]] = False
@@ -237,6 +268,32 @@ def _borders(instances: Instances, landscape: Float) -> tuple[NDArray[np.int64],
         low, high = np.take(landscape, range(n - 1), axis), np.take(landscape, range(1, n), axis)
         heights.append((low[where] + high[where]) / 2)
     return np.concatenate(pairs).astype(np.int64), np.concatenate(heights)
+
+
+def _join_summits(instances: Instances, landscape: Float, merging: float) -> Instances:
+    """(*space) int32: neighbours become one, the highest pass first, where it is above `merging` x the lower summit.
+
+    A share, not a height: small objects are shallow, and a valley of a pixel counts for more there.
+    """
+    pairs, heights = _borders(instances, landscape)
+    n = int(instances.max(initial=0)) + 1
+    keys, which = np.unique(pairs[:, 0] * n + pairs[:, 1], return_inverse=True)
+    passes = np.full(len(keys), -np.inf)
+    np.maximum.at(passes, which, heights)
+    summits = np.asarray(ndimage.maximum(landscape, instances, range(n)), float)
+    parent = list(range(n))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = i = parent[parent[i]]
+        return i
+
+    for k in np.argsort(-passes, kind="stable"):
+        one, other = sorted((root(int(keys[k] // n)), root(int(keys[k] % n))))
+        if one != other and passes[k] > merging * min(summits[one], summits[other]):
+            parent[other] = one
+            summits[one] = max(summits[one], summits[other])
+    return np.array([root(i) for i in range(n)], np.int32)[instances]
 
 
 def _merge(instances: Instances, landscape: Float, merging: float) -> Instances:
@@ -342,11 +399,14 @@ def _choices(encoding: Encoding, typical: float) -> dict[str, list[Any]]:
     }
     if encoding.kind == "semantic":
         del choices["seed_threshold"], choices["smoothing"]
-    if encoding.kind == "border":
+    if encoding.kind in ("border", "distance"):
         # Seeds and smoothing stand: few validation images cannot tell how crowded the next ones are.
-        del choices["seed_threshold"], choices["smoothing"], choices["mask_threshold"]
-        merging = {"merging": [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8], "mask_threshold": [0.4, 0.5, 0.6]}
-        choices = merging | choices
+        del choices["seed_threshold"], choices["smoothing"]
+        if encoding.kind == "border":
+            choices["mask_threshold"] = [0.4, 0.5, 0.6]
+            choices = {"merging": [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8]} | choices
+        else:
+            choices = {"merging": [0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9]} | choices
     return choices
 
 
@@ -358,7 +418,7 @@ def few_decisions(decision: Decision, encoding: Encoding) -> list[Decision]:
     tried: dict[str, tuple[str, tuple[float, ...]]] = {
         "border": ("merging", (0.5, 0.65, 0.8)),
         "ridge": ("seed_threshold", (0.5, 0.7, 0.9)),
-        "distance": ("seed_threshold", (0.5, 0.7, 0.9)),
+        "distance": ("merging", (0.7, 0.8, 0.9)),
     }
     if encoding.kind not in tried:
         return [decision]
