@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.cluster.hierarchy import DisjointSet
 from skimage.morphology import local_maxima
 from skimage.segmentation import watershed
 
@@ -192,6 +193,7 @@ def maps_to_instances(probabilities: Float, encoding: Encoding, decision: Decisi
         landscape = _deepen(landscape, encoding.distance_cap)
     smooth = ndimage.gaussian_filter(landscape, decision.smoothing) if decision.smoothing else landscape
     if by_summits:
+        # Smoothing finds summits and judges passes; flooded smooth, borders would move.
         instances = _flood(_seeds([(_summits(smooth, mask), 1)], mask), landscape, mask)
         instances = _join_summits(instances, smooth, decision.merging)
     else:
@@ -281,19 +283,13 @@ def _join_summits(instances: Instances, landscape: Float, merging: float) -> Ins
     passes = np.full(len(keys), -np.inf)
     np.maximum.at(passes, which, heights)
     summits = np.asarray(ndimage.maximum(landscape, instances, range(n)), float)
-    parent = list(range(n))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = i = parent[parent[i]]
-        return i
-
+    joined = DisjointSet(range(n))
     for k in np.argsort(-passes, kind="stable"):
-        one, other = sorted((root(int(keys[k] // n)), root(int(keys[k] % n))))
-        if one != other and passes[k] > merging * min(summits[one], summits[other]):
-            parent[other] = one
-            summits[one] = max(summits[one], summits[other])
-    return np.array([root(i) for i in range(n)], np.int32)[instances]
+        one, other = (joined[int(i)] for i in divmod(keys[k], n))
+        low, high = sorted((summits[one], summits[other]))
+        if passes[k] > merging * low and joined.merge(one, other):
+            summits[joined[one]] = high
+    return np.array([joined[i] for i in range(n)], np.int32)[instances]
 
 
 def _merge(instances: Instances, landscape: Float, merging: float) -> Instances:
@@ -402,11 +398,10 @@ def _choices(encoding: Encoding, typical: float) -> dict[str, list[Any]]:
     if encoding.kind in ("border", "distance"):
         # Seeds and smoothing stand: few validation images cannot tell how crowded the next ones are.
         del choices["seed_threshold"], choices["smoothing"]
-        if encoding.kind == "border":
-            choices["mask_threshold"] = [0.4, 0.5, 0.6]
-            choices = {"merging": [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8]} | choices
-        else:
-            choices = {"merging": [0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9]} | choices
+        least = 0.5 if encoding.kind == "border" else 0.6
+        choices = {"merging": [round(least + 0.05 * i, 2) for i in range(7)]} | choices
+    if encoding.kind == "border":
+        choices["mask_threshold"] = [0.4, 0.5, 0.6]
     return choices
 
 
