@@ -25,16 +25,25 @@ from ushape.errors import UshapeError
 from ushape.tally import Tally
 from ushape.targets.instances import Decision, default_decision, maps_to_instances, object_sizes
 
-SCORES = ("SEG", "F1@0.5", "AP@0.5:0.95")
+SCORES = ("SEG", "F1@0.5", "AP@0.5:0.95", "AP@0.5", "AP@0.9")
 
 
-def decisions(own: Decision, default: Decision) -> Iterator[tuple[str, Decision]]:
-    """(name, decision): the run's own, and the default with one or two fields changed."""
+def decisions(own: Decision, default: Decision, kind: str) -> Iterator[tuple[str, Decision]]:
+    """(name, decision): the run's own, and the default for maps of `kind` with one or two fields changed."""
     yield "the run's own", own
     yield "default", default
     yield "smoothed by 1 px only", replace(default, smoothing=1.0)
     for share in (0.5, 2):
         yield f"smoothed {share:g} times as much", replace(default, smoothing=share * default.smoothing)
+    for threshold in (0.4, 0.6):
+        yield f"mask above {threshold:g}", replace(default, mask_threshold=threshold)
+    if kind == "distance":
+        for merging in (0.6, 0.7, 0.75, 0.85, 0.9):
+            yield f"merging {merging:g}", replace(default, merging=merging)
+        # Merging 1 reads depth as told, seeds by their height.
+        for seed in (0.5, 0.6, 0.7, 0.8, 0.9):
+            yield f"seeds {seed:g}, as told", replace(default, seed_threshold=seed, merging=1.0, smoothing=1.0)
+        return
     for merging in (0.5, 0.8, 1.0):
         yield f"merging {merging:g}", replace(default, merging=merging)
     for seed in (0.5, 0.8, 0.95):
@@ -49,7 +58,7 @@ def scores_of(run: Path) -> dict[str, list[float]]:
     samples = [s for s in open_part(split.parts("tune")[1]).samples if s.annotated and s.complete]
     masks = [sample.read_mask() for sample in samples]
     default = default_decision(model.encoding, float(np.median(object_sizes(masks))), masks[0].ndim)
-    tried = dict(decisions(model.decision, default))
+    tried = dict(decisions(model.decision, default, model.encoding.kind))
     tallies = {name: Tally("instances", model.classes) for name in tried}
     for sample, mask in zip(samples, masks, strict=True):
         maps = model.maps(sample.read_image())
