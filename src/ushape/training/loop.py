@@ -19,6 +19,7 @@ from ushape.network.hardware import autocast, in_best_format, training_format
 from ushape.network.unet import UNet
 from ushape.training.batches import Batch
 from ushape.training.losses import total_loss
+from ushape.training.muon import Muon
 from ushape.training.recipe import OptimiserSettings, Recipe
 from ushape.training.schedule import Plan, learning_rate_factor
 
@@ -51,10 +52,18 @@ class State:
 
 
 def make_optimiser(network: nn.Module, settings: OptimiserSettings) -> torch.optim.Optimizer:
-    """AdamW, or SGD with momentum (P12), fused: one pass over the weights per step."""
+    """Muon, AdamW, or SGD with momentum (P12); the latter two fused: one pass over the weights per step."""
     parameters = list(network.parameters())
     if settings.name == "sgd":
         return torch.optim.SGD(parameters, settings.learning_rate, momentum=settings.momentum, fused=True)
+    if settings.name == "muon":
+        # Neither the first layer, which sees a channel or three, nor the head, whose directions are the classes; and not
+        # the bottom of the U, whose kernels are nine tenths of the arithmetic and learn as well without (docs/results.md).
+        kernels = [weight for weight in parameters if weight.ndim > 2][1:-1]
+        kernels = [kernel for kernel in kernels if len(kernel) < max(map(len, kernels))]
+        chosen = {id(weight) for weight in kernels}
+        others = [weight for weight in parameters if id(weight) not in chosen]
+        return Muon(kernels, others, settings.learning_rate, settings.weight_decay)
     return torch.optim.AdamW(parameters, settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
 
 

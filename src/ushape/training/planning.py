@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -67,13 +68,21 @@ def measure_speed(device: torch.device, dims: int) -> Speed:
     channels, side = (32, 128) if dims == 2 else (16, 32)
     recipe = plan_recipe(DataSummary("", "semantic", ("a", "b"), 2, 1, ((side,) * dims,)))
     recipe = replace(recipe, network=replace(recipe.network, channels=channels), batch=4)
-    space = recipe.patch
     rng = np.random.default_rng(0)
-    planes = torch.from_numpy(rng.normal(size=(3, *space)).astype(np.float32)).to(device)
+    planes = torch.from_numpy(rng.normal(size=(3, *(side,) * dims)).astype(np.float32)).to(device)
     planes[2] = 0
     image = TrainingImage(planes, 1, (), 1.0)
-    batches = Batches([image], recipe.geometry, space, recipe.batch, Augmentation(), 0)
-    return Speed(time_a_step(recipe, 1, batches, device) / (recipe.batch * np.prod(space) * work(channels)))
+
+    def seconds(patch: tuple[int, ...], batch: int) -> float:
+        batches = Batches([image], recipe.geometry, patch, batch, Augmentation(), 0)
+        return time_a_step(replace(recipe, patch=patch, batch=batch), 1, batches, device)
+
+    # A step over few pixels takes little more than the update does.
+    few, many = (recipe.geometry.legal_at_least(2**recipe.geometry.depth),) * dims, recipe.patch
+    short, long = seconds(few, 2), seconds(many, 4)
+    more = work(channels) * (4 * math.prod(many) - 2 * math.prod(few))
+    per_work = max(long - short, 0.1 * long) / more
+    return Speed(per_work, max(0.0, short - per_work * work(channels) * 2 * math.prod(few)) / channels**3)
 
 
 def measure_label_speed(device: torch.device, summary: DataSummary) -> Speed:

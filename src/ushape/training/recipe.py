@@ -71,16 +71,16 @@ class NetworkSettings:
 class OptimiserSettings:
     """How weights move.
 
-    name           `adamw`, or the paper's `sgd`
+    name           `adamw`, `muon` (see `ushape.training.muon`), or the paper's `sgd`
     learning_rate  at its highest
     momentum       of sgd (P12: 0.99)
-    weight_decay   of adamw, decoupled
+    weight_decay   of adamw and muon, decoupled
     warm_up        steps over which the rate rises
     decay          share of the run, at its end, over which the rate falls to zero
     average        decay per step of the moving average of weights that is validated and kept; 0 = none
     """
 
-    name: Literal["adamw", "sgd"] = "adamw"
+    name: Literal["adamw", "muon", "sgd"] = "adamw"
     learning_rate: float = 2e-3
     momentum: float = 0.9
     weight_decay: float = 1e-4
@@ -89,8 +89,8 @@ class OptimiserSettings:
     average: float = 0.98
 
     def __post_init__(self) -> None:
-        if self.name not in ("adamw", "sgd"):
-            raise RecipeError(f"expected optimiser.name to be adamw or sgd, found {self.name!r}; choose one")
+        if self.name not in ("adamw", "muon", "sgd"):
+            raise RecipeError(f"expected optimiser.name to be adamw, muon or sgd, found {self.name!r}; choose one")
         if not self.learning_rate > 0:
             raise RecipeError(
                 f"expected optimiser.learning_rate to be more than 0, found {self.learning_rate}; raise it"

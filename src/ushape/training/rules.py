@@ -24,16 +24,21 @@ __all__ = ["ONE_IMAGE", "Speed", "class_weights", "fewer_levels", "paper_recipe"
 
 @dataclass(frozen=True)
 class Speed:
-    """Measured on this machine: seconds of one training step per pixel and channel^2 of the first level."""
+    """Measured on this machine: what a training step takes.
+
+    seconds_per_work    of a pixel, per unit of `work`
+    seconds_per_update  of the weights' update, whatever the pixels, per channel^3: Muon multiplies kernels
+    """
 
     seconds_per_work: float
+    seconds_per_update: float = 0.0
 
     def step_seconds(self, channels: int, pixels: int) -> float:
         """Estimated seconds of one step over `pixels` pixels (of the working grid, all patches together).
 
         Wide levels cost with the square of the channels; narrow ones are bound by memory, about linearly.
         """
-        return self.seconds_per_work * pixels * work(channels)
+        return self.seconds_per_work * pixels * work(channels) + self.seconds_per_update * channels**3
 
 
 MEMORY_BOUND = 24
@@ -220,7 +225,7 @@ def plan_recipe(summary: DataSummary, *, seconds: float | None = None, speed: Sp
     channels, reason = choose_width(speed, seconds, working_pixels * batch)
     reasons.append(reason)
     reasons.append(
-        "padded convolutions with batch normalisation, AdamW and a moving average of weights: they learn most in "
+        "padded convolutions with batch normalisation, Muon and a moving average of weights: they learn most in "
         "little time; predictions are exact across tiles all the same"
     )
     rotations, reason = choose_rotations(summary)
@@ -231,6 +236,7 @@ def plan_recipe(summary: DataSummary, *, seconds: float | None = None, speed: Sp
         encoding=encoding,
         patch=patch,
         batch=batch,
+        optimiser=OptimiserSettings(name="muon", learning_rate=6e-3),
         augmentation=augmentation,
         rotations=rotations,
         reasons=tuple(reasons),

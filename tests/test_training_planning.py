@@ -1,0 +1,49 @@
+"""What is measured before a run, and what a step is expected to take after it."""
+
+import math
+
+import pytest
+import torch
+
+from ushape.training import planning
+from ushape.training.planning import measure_speed
+from ushape.training.rules import Speed, work
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_pixels_and_the_update_are_told_apart(monkeypatch, dims):
+    true, steps = Speed(3e-9, 4e-6), []
+
+    def time_a_step(recipe, in_channels, batches, device):
+        pixels = recipe.batch * math.prod(recipe.patch)
+        assert batches(0).images.shape == (recipe.batch, in_channels, *recipe.patch)
+        steps.append((recipe.network.channels, recipe.optimiser.name, pixels))
+        return true.step_seconds(recipe.network.channels, pixels)
+
+    monkeypatch.setattr(planning, "time_a_step", time_a_step)
+    found = measure_speed(CPU, dims)
+    assert found.seconds_per_work == pytest.approx(true.seconds_per_work, rel=1e-6)
+    assert found.seconds_per_update == pytest.approx(true.seconds_per_update, rel=1e-6)
+    assert {name for _, name, _ in steps} == {"muon"}
+    assert steps[0][2] < steps[1][2] / 7
+
+
+def test_a_disturbed_measurement_still_gives_a_speed(monkeypatch):
+    times = iter([2.0, 1.0])
+    monkeypatch.setattr(planning, "time_a_step", lambda *_: next(times))
+    assert measure_speed(CPU, 2).seconds_per_work > 0
+
+
+def test_the_update_counts_whatever_the_pixels_and_grows_with_the_cube_of_the_width():
+    speed = Speed(1e-9, 1e-6)
+    assert speed.step_seconds(16, 0) == pytest.approx(1e-6 * 16**3)
+    assert speed.step_seconds(32, 0) == pytest.approx(8 * speed.step_seconds(16, 0))
+    assert speed.step_seconds(16, 1000) - speed.step_seconds(16, 0) == pytest.approx(1e-9 * 1000 * work(16))
+
+
+def test_this_machine_has_a_speed():
+    speed = measure_speed(CPU, 2)
+    assert 0 < speed.seconds_per_work < 1e-5
+    assert 0 < speed.step_seconds(16, 2 * 64**2) < 60
