@@ -143,14 +143,14 @@ def test_the_width_says_what_the_next_one_would_need():
     speed, pixels = Speed(1e-9), 2 * 256**2
     step = {channels: speed.step_seconds(channels, pixels) for channels in (16, 24, 32, 64)}
     assert step[32] == pytest.approx(1e-9 * pixels * 32 * 56)
-    channels, told = choose_width(speed, 1201 * step[24], pixels)
+    channels, told = choose_width(speed, 1001.5 * step[24], pixels)
     assert channels == 24
-    minutes = math.ceil(1200 * step[32] / 0.85 / 60)
-    assert told.endswith(f"of 32 channels, would see fewer than 1200: it is for about {minutes} minutes")
-    assert "holds about 1201 steps, enough" in told
+    minutes = math.ceil(1000 * step[32] / 0.85 / 60)
+    assert told.endswith(f"of 32 channels, would see fewer than 1000: it is for about {minutes} minutes")
+    assert "holds about 1001 steps, enough" in told
     channels, told = choose_width(speed, 100 * step[16], pixels)
     assert channels == 16
-    assert "about 100 steps only; the 1200 that a network should see would take about" in told
-    channels, told = choose_width(speed, 1201 * step[64], pixels)
+    assert "about 100 steps only; the 1000 that a network should see would take about" in told
+    channels, told = choose_width(speed, 1001.5 * step[64], pixels)
     assert channels == 64
-    assert told.endswith("the budget holds about 1201 steps of it")
+    assert told.endswith("the budget holds about 1001 steps of it")

@@ -57,8 +57,8 @@ def make_optimiser(network: nn.Module, settings: OptimiserSettings) -> torch.opt
     if settings.name == "sgd":
         return torch.optim.SGD(parameters, settings.learning_rate, momentum=settings.momentum, fused=True)
     if settings.name == "muon":
-        # Neither the first layer, which sees a channel or three, nor the head, whose directions are the classes; and not
-        # the bottom of the U, whose kernels are nine tenths of the arithmetic and learn as well without (docs/results.md).
+        # Neither the first layer, which sees a channel or three, nor the head, whose directions are the classes; nor
+        # the bottom of the U, whose kernels are most of the arithmetic and learn as well without it (docs/results.md).
         kernels = [weight for weight in parameters if weight.ndim > 2][1:-1]
         kernels = [kernel for kernel in kernels if len(kernel) < max(map(len, kernels))]
         chosen = {id(weight) for weight in kernels}

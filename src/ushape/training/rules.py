@@ -52,7 +52,7 @@ def work(channels: int) -> float:
 
 WIDTHS = (64, 48, 32, 24, 16)
 """Channels to choose from, multiples of 8 so that the matrix units are full."""
-STEPS_WANTED = 1200
+STEPS_WANTED = 1000
 """A network should see at least this many steps in its budget; a narrower one that does learns more."""
 ROUNDS_WANTED = 8
 """A classifier should see each image at least so often."""
