@@ -253,6 +253,7 @@ def test_the_default_decision_scales_with_the_objects():
     assert (ridge.seed_threshold, ridge.mask_threshold) == (0.8, 0.4)
     # A disc of 10 000 px is 113 px across, a ball 27 px.
     assert [default_decision(Encoding("border"), 10_000, dims).smoothing for dims in (2, 3)] == [4.5, 1.1]
+    assert [default_decision(Encoding("distance"), 10_000, dims).smoothing for dims in (2, 3)] == [9.0, 2.1]
 
 
 def test_a_decision_survives_json():
@@ -306,6 +307,25 @@ def test_inside_rims_merging_is_tuned_and_seeds_are_not():
     assert value == 0
     assert decision.merging > 0.65 == default.merging
     assert (decision.seed_threshold, decision.smoothing) == (default.seed_threshold, default.smoothing)
+
+
+@pytest.mark.parametrize(("kind", "merging"), [("border", (0.5, 0.8)), ("distance", (0.6, 0.9))])
+def test_tuning_stays_where_a_pass_or_a_border_means_something(kind, merging):
+    encoding, tried = Encoding(kind), set()
+
+    def read(maps, encoding, decision):
+        tried.add(decision)
+        return np.ones(maps.shape[1:], np.int32)
+
+    maps = np.zeros((encoding.n_channels, 4, 4), np.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(instances, "maps_to_instances", read)
+        tune_decision([maps], [np.ones((4, 4), np.int32)], encoding, lambda references, estimates: 0.0)
+    assert (min(d.merging for d in tried), max(d.merging for d in tried)) == merging
+    assert len({d.merging for d in tried}) == 7
+    assert {(d.seed_threshold, d.smoothing) for d in tried} == {
+        (default_decision(encoding, 16).seed_threshold, default_decision(encoding, 16).smoothing)
+    }
 
 
 def test_tuning_passes_over_values_that_have_no_score():
@@ -398,6 +418,27 @@ def test_a_waist_parts_discs_whose_depth_is_flat_at_the_cap():
     assert maps_to_instances(maps, encoding, replace(decision, merging=1.0)).max() == 1
     blob = two_discs(radius=15, apart=8, cap=4.0, waist=1.0)
     assert maps_to_instances(blob, encoding, decision).max() == 1, "an oval is one object"
+
+
+def test_beside_a_shallow_valley_depth_goes_on_on_both_sides_of_it():
+    # Deeper than the plateau on both sides, and hardly less between them: the valley is the border.
+    depth = np.ones((24, 41))
+    depth[:, 20] = 0.7
+    maps = np.stack([np.zeros_like(depth), np.ones_like(depth), depth]).astype(np.float32)
+    decision = Decision(0.8, 0.5, 1, 1, 0.0, 0.8)
+    read = maps_to_instances(np.pad(maps, ((0, 0), (1, 1), (1, 1))), Encoding("distance", distance_cap=5.0), decision)
+    assert read.max() == 2
+    assert read[12, 10] != read[12, 32]
+
+
+def test_what_is_higher_outside_of_the_mask_hides_no_summit():
+    # Depth rises towards the right edge of the mask and on beyond it; the left object is 12 px deep.
+    depth = np.array([[0, 4, 8, 12, 8, 4, 2, 3, 5, 8, 11, 14, 17, 17]]) / 20
+    inside = np.arange(14) < 11
+    maps = np.stack([~inside, inside, depth[0]])[:, None].astype(np.float32)
+    read = maps_to_instances(maps, Encoding("distance", distance_cap=20.0), Decision(0.5, 0.5, 1, 1, 0.0, 0.8))
+    assert read[0, 3] != read[0, 10]
+    assert not read[0, 11:].any()
 
 
 @pytest.mark.parametrize("radius", [4, 8, 16])

@@ -218,7 +218,7 @@ def _summits(landscape: Float, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """(*space) bool: the places of the mask that are higher than all around them."""
     lowest = np.float32(landscape.min(initial=0) - 1)
     found: NDArray[np.bool_] = local_maxima(np.where(mask, landscape, lowest))  # type: ignore[no-untyped-call]
-    return found & mask
+    return found
 
 
 def _seeds(levels: Sequence[tuple[NDArray[np.bool_], int]], mask: NDArray[np.bool_]) -> Instances:
