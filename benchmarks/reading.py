@@ -79,16 +79,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen = [run for run in runs if asked.only in run.name]
         if not chosen:
             raise UshapeError(f"{asked.folder}: expected finished runs on `learn`, found none; run benchmarks/run.py")
-        found = {}
+        # Maps of another kind are read by other decisions, so that each kind has a table of its own.
+        found: dict[tuple[str, ...], list[dict[str, list[float]]]] = {}
         for run in chosen:
-            found[run.name] = scores_of(run)
+            scores = scores_of(run)
+            found.setdefault(tuple(scores), []).append(scores)
             print(run.name)
-            for name, scores in found[run.name].items():
-                print(f"    {name:<24}", *(f"{score:.3f}" for score in scores), flush=True)
-        print(f"mean of {len(found)} runs\n\n| decision | {' | '.join(SCORES)} |\n|---|{'---|' * len(SCORES)}")
-        for name in next(iter(found.values())):
-            mean = np.mean([scores[name] for scores in found.values()], axis=0)
-            print(f"| {name} | {' | '.join(f'{score:.3f}' for score in mean)} |")
+            for name, values in scores.items():
+                print(f"    {name:<24}", *(f"{value:.3f}" for value in values), flush=True)
+        for names, alike in found.items():
+            print(f"mean of {len(alike)} runs\n\n| decision | {' | '.join(SCORES)} |\n|---|{'---|' * len(SCORES)}")
+            for name in names:
+                mean = np.mean([scores[name] for scores in alike], axis=0)
+                print(f"| {name} | {' | '.join(f'{score:.3f}' for score in mean)} |")
     except UshapeError as error:
         print(error, file=sys.stderr)
         return 1

@@ -12,17 +12,21 @@ from ushape.targets.instances import Decision
 from ushape.targets.maps import Encoding
 
 
-@pytest.fixture(params=["border", "distance"])
-def folder(request, tmp_path):
+def write_run(folder, kind):
     torch.manual_seed(0)
-    encoding = Encoding(request.param)
+    encoding = Encoding(kind)
     network = UNet(n_classes=encoding.n_channels, channels=4, depth=2, padding="same", norm="batch").eval()
     decision = Decision(0.34, 0.3)
     model = Model(network, Preparation(channels=1), "instances", ("background", "object"), encoding, decision)
-    run = tmp_path / "phantom-learn-auto-1minutes-seed0-0123"
+    run = folder / f"phantom-learn-auto-1minutes-seed0-{kind}"
     run.mkdir()
     model.save(run / "model.safetensors")
-    return tmp_path, model
+    return model
+
+
+@pytest.fixture(params=["border", "distance"])
+def folder(request, tmp_path):
+    return tmp_path, write_run(tmp_path, request.param)
 
 
 def test_a_runs_own_decision_scores_as_evaluate_does(folder):
@@ -36,10 +40,10 @@ def test_a_runs_own_decision_scores_as_evaluate_does(folder):
 
 
 def test_the_table_has_each_run_and_the_mean(folder, capsys):
-    path, _ = folder
+    path, model = folder
     assert reading.main(["--folder", str(path)]) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith("phantom-learn-auto-1minutes-seed0-0123\n    the run's own ")
+    assert printed.startswith(f"phantom-learn-auto-1minutes-seed0-{model.encoding.kind}\n    the run's own ")
     head = "| decision | SEG | F1@0.5 | AP@0.5:0.95 | AP@0.5 | AP@0.9 |\n|---|---|---|---|---|---|\n"
     assert f"mean of 1 runs\n\n{head}| the run's own | " in printed
 
@@ -47,3 +51,13 @@ def test_the_table_has_each_run_and_the_mean(folder, capsys):
 def test_without_runs_it_says_so(tmp_path, capsys):
     assert reading.main(["--folder", str(tmp_path)]) == 1
     assert "expected finished runs on `learn`, found none" in capsys.readouterr().err
+
+
+def test_runs_of_two_kinds_have_a_table_each(tmp_path, capsys):
+    for kind in ("border", "distance"):
+        write_run(tmp_path, kind)
+    assert reading.main(["--folder", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("mean of 1 runs") == 2
+    assert "| merging 0.5 |" in printed
+    assert "| merging 0.6 |" in printed

@@ -41,6 +41,14 @@ def test_a_direction_that_is_hardly_there_is_not_blown_up_to_one():
     assert values[2] < 1e-3
 
 
+def test_weak_directions_beside_many_strong_ones_are_raised_too():
+    torch.manual_seed(0)
+    left, right, matrix = random_matrix(96, 216, torch.tensor([1.0] * 80 + [0.05] * 16))
+    values = (left.T @ orthogonal(matrix, torch.float32) @ right).diagonal()
+    assert ((values[:80] > 0.6) & (values[:80] < 1.3)).all()
+    assert ((values[80:] > 0.5) & (values[80:] < 1.3)).all()
+
+
 def test_nothing_comes_of_no_gradient():
     assert not orthogonal(torch.zeros(4, 8)).any()
 

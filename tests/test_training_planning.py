@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize("dims", [2, 3])
 def test_pixels_and_the_update_are_told_apart(monkeypatch, dims):
-    true, steps = Speed(3e-9, 4e-6), []
+    true, steps = Speed(3e-9, 4e-6, 0.02), []
 
     def time_a_step(recipe, in_channels, batches, device):
         pixels = recipe.batch * math.prod(recipe.patch)
@@ -26,20 +26,23 @@ def test_pixels_and_the_update_are_told_apart(monkeypatch, dims):
     found = measure_speed(CPU, dims)
     assert found.seconds_per_work == pytest.approx(true.seconds_per_work, rel=1e-6)
     assert found.seconds_per_update == pytest.approx(true.seconds_per_update, rel=1e-6)
+    assert found.seconds_per_step == pytest.approx(true.seconds_per_step, rel=1e-6)
     assert {name for _, name, _ in steps} == {"muon"}
-    assert steps[0][2] < steps[1][2] / 7
+    assert steps[0][2] == steps[1][2] < steps[2][2] / 7
 
 
 def test_a_disturbed_measurement_still_gives_a_speed(monkeypatch):
-    times = iter([2.0, 1.0])
+    times = iter([3.0, 2.0, 1.0])
     monkeypatch.setattr(planning, "time_a_step", lambda *_: next(times))
-    assert measure_speed(CPU, 2).seconds_per_work > 0
+    found = measure_speed(CPU, 2)
+    assert found.seconds_per_work > 0
+    assert min(found.seconds_per_update, found.seconds_per_step) >= 0
 
 
 def test_the_update_counts_whatever_the_pixels_and_grows_with_the_cube_of_the_width():
-    speed = Speed(1e-9, 1e-6)
-    assert speed.step_seconds(16, 0) == pytest.approx(1e-6 * 16**3)
-    assert speed.step_seconds(32, 0) == pytest.approx(8 * speed.step_seconds(16, 0))
+    speed = Speed(1e-9, 1e-6, 0.5)
+    assert speed.step_seconds(16, 0) == pytest.approx(0.5 + 1e-6 * 16**3)
+    assert speed.step_seconds(32, 0) == pytest.approx(0.5 + 8e-6 * 16**3)
     assert speed.step_seconds(16, 1000) - speed.step_seconds(16, 0) == pytest.approx(1e-9 * 1000 * work(16))
 
 

@@ -154,3 +154,17 @@ def test_the_width_says_what_the_next_one_would_need():
     channels, told = choose_width(speed, 1001.5 * step[64], pixels)
     assert channels == 64
     assert told.endswith("the budget holds about 1001 steps of it")
+
+
+@pytest.mark.parametrize(("name", "rate"), [("adamw", 0.002), ("muon", 0.006), ("sgd", 0.001)])
+def test_another_optimiser_brings_its_own_learning_rate(tmp_path, name, rate):
+    recipe = plan_recipe(CELLS)
+    assert (recipe.optimiser.name, recipe.optimiser.learning_rate) == ("muon", 0.006)
+    named, file = with_settings(recipe, [f"optimiser.name={name}"]), tmp_path / "recipe.toml"
+    file.write_text(f'[optimiser]\nname = "{name}"\n')
+    for found in (named, read_recipe(file, recipe)):
+        assert (found.optimiser.name, found.optimiser.learning_rate) == (name, rate)
+    both = with_settings(recipe, [f"optimiser.name={name}", "optimiser.learning_rate=0.5"])
+    assert both.optimiser.learning_rate == 0.5
+    # A rate that was chosen stays while the name does.
+    assert with_settings(both, [f"optimiser.name={name}", "batch=3"]).optimiser.learning_rate == 0.5

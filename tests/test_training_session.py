@@ -88,8 +88,9 @@ def last_step(history: Path) -> int:
     return json.loads(lines[-1])["step"] if lines else 0
 
 
-def test_every_kind_of_optimiser_resumes_to_the_same_tensors(tmp_path):
-    settings = [*TINY, "optimiser.name=sgd", "optimiser.learning_rate=0.01", "network.dropout=0.5"]
+@pytest.mark.parametrize("name", ["adamw", "muon", "sgd"])
+def test_every_kind_of_optimiser_resumes_to_the_same_tensors(tmp_path, name):
+    settings = [*TINY, f"optimiser.name={name}", "optimiser.learning_rate=0.01", "network.dropout=0.5"]
 
     class Impatient(Listener):
         def progress(self, step, stop, loss, validation, seconds_left):
@@ -102,6 +103,14 @@ def test_every_kind_of_optimiser_resumes_to_the_same_tensors(tmp_path):
     assert (tmp_path / "run" / "model.safetensors").exists()
     resumed = tiny_run(tmp_path / "run", settings=(), steps=None, resume=True)
     assert_equal_tensors(tensors_of(resumed), tensors_of(tiny_run(settings=settings)))
+
+
+def test_a_checkpoint_of_another_optimiser_is_refused(tmp_path):
+    tiny_run(tmp_path / "run", settings=[*TINY, "optimiser.name=muon"])
+    recipe = tmp_path / "run" / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace('name = "muon"', 'name = "adamw"'))
+    with pytest.raises(ModelFileError, match=r"its optimiser is Muon, not AdamW"):
+        tiny_run(tmp_path / "run", settings=(), steps=20, resume=True)
 
 
 def test_ctrl_c_in_the_middle_of_a_step_finishes_the_step_first(tmp_path, monkeypatch):

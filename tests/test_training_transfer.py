@@ -71,6 +71,9 @@ def test_training_starts_from_the_model_with_its_network():
     planned = make_plan(disc_dataset(4), start=first, settings=("batch=2",))
     assert (planned.recipe.network.channels, planned.recipe.network.depth) == (4, 3)
     assert all(planned.recipe.geometry.is_legal(n) for n in planned.recipe.patch)
+    assert (planned.recipe.optimiser.name, planned.recipe.optimiser.learning_rate) == ("adamw", 0.002)
+    assert any("starts from a model" in reason for reason in planned.recipe.reasons)
+    assert make_plan(disc_dataset(4), recipe="paper", start=first).recipe.optimiser.name == "sgd"
     still = ("optimiser.learning_rate=1e-12", "optimiser.average=0.0")
     second = train_run(disc_dataset(4), keep_folder=False, steps=1, settings=still, start=first, device="cpu").model
     assert torch.allclose(

@@ -53,7 +53,8 @@ def state_tensors(state: State, best: dict[str, Tensor]) -> dict[str, Tensor]:
 def save_checkpoint(path: Path, state: State, best: dict[str, Tensor], notes: dict[str, Any]) -> None:
     """Write state, best weights and notes (JSON) to `path`, complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"step": state.step, "plans": [asdict(plan) for plan in state.plans], "notes": notes})
+    kind, plans = type(state.optimiser).__name__, [asdict(plan) for plan in state.plans]
+    text = json.dumps({"step": state.step, "optimiser": kind, "plans": plans, "notes": notes})
     temporary = path.with_name(path.name + ".part")
     save_file(state_tensors(state, best), temporary, metadata={METADATA_KEY: text})
     os.replace(temporary, path)
@@ -87,11 +88,14 @@ def load_checkpoint(path: Path, state: State) -> tuple[dict[str, Tensor], dict[s
         state.network.load_state_dict(under(tensors, "network"))
         for name, tensor in under(tensors, "average").items():
             state.average[name].copy_(tensor)
+        kind = type(state.optimiser).__name__
+        if (made_by := settings.get("optimiser", kind)) != kind:
+            raise ValueError(f"its optimiser is {made_by}, not {kind}")
+        restore_optimiser(state.optimiser, under(tensors, "optimiser"))
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
         raise ModelFileError(
             f"{path}: expected the checkpoint of a run with this recipe, found one that does not fit "
             f"({' '.join(str(error).split())[:120]}); train anew into another folder"
         ) from error
-    restore_optimiser(state.optimiser, under(tensors, "optimiser"))
     state.step, state.plans = settings["step"], [Plan(**plan) for plan in settings["plans"]]
     return under(tensors, "best"), settings["notes"]

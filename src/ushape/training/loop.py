@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ushape.network.classifier import Classifier
-from ushape.network.hardware import autocast, in_best_format, training_format
+from ushape.network.hardware import autocast, best_dtype, in_best_format, training_format
 from ushape.network.unet import UNet
 from ushape.training.batches import Batch
 from ushape.training.losses import total_loss
@@ -52,18 +52,20 @@ class State:
 
 
 def make_optimiser(network: nn.Module, settings: OptimiserSettings) -> torch.optim.Optimizer:
-    """Muon, AdamW, or SGD with momentum (P12); the latter two fused: one pass over the weights per step."""
+    """Muon, AdamW, or SGD with momentum (P12), fused where elements are all that counts: one pass over the weights."""
     parameters = list(network.parameters())
     if settings.name == "sgd":
         return torch.optim.SGD(parameters, settings.learning_rate, momentum=settings.momentum, fused=True)
     if settings.name == "muon":
         # Neither the first layer, which sees a channel or three, nor the head, whose directions are the classes; nor
         # the bottom of the U, whose kernels are most of the arithmetic and learn as well without it (docs/results.md).
-        kernels = [weight for weight in parameters if weight.ndim > 2][1:-1]
+        named = network.named_parameters()
+        kernels = [weight for name, weight in named if weight.ndim > 2 and not name.startswith("head.")][1:]
         kernels = [kernel for kernel in kernels if len(kernel) < max(map(len, kernels))]
         chosen = {id(weight) for weight in kernels}
         others = [weight for weight in parameters if id(weight) not in chosen]
-        return Muon(kernels, others, settings.learning_rate, settings.weight_decay)
+        dtype = best_dtype(parameters[0].device)
+        return Muon(kernels, others, settings.learning_rate, settings.weight_decay, dtype)
     return torch.optim.AdamW(parameters, settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
 
 

@@ -73,16 +73,20 @@ def measure_speed(device: torch.device, dims: int) -> Speed:
     planes[2] = 0
     image = TrainingImage(planes, 1, (), 1.0)
 
-    def seconds(patch: tuple[int, ...], batch: int) -> float:
+    def seconds(width: int, patch: tuple[int, ...], batch: int) -> float:
         batches = Batches([image], recipe.geometry, patch, batch, Augmentation(), 0)
-        return time_a_step(replace(recipe, patch=patch, batch=batch), 1, batches, device)
+        asked = replace(recipe, network=replace(recipe.network, channels=width), patch=patch, batch=batch)
+        return time_a_step(asked, 1, batches, device)
 
-    # A step over few pixels takes little more than the update does.
+    # Steps over next to no pixels take what the update takes, of two widths; one over many pixels tells the rest.
     few, many = (recipe.geometry.legal_at_least(2**recipe.geometry.depth),) * dims, recipe.patch
-    short, long = seconds(few, 2), seconds(many, 4)
-    more = work(channels) * (4 * math.prod(many) - 2 * math.prod(few))
-    per_work = max(long - short, 0.1 * long) / more
-    return Speed(per_work, max(0.0, short - per_work * work(channels) * 2 * math.prod(few)) / channels**3)
+    narrow, short, long = seconds(channels // 2, few, 2), seconds(channels, few, 2), seconds(channels, many, 4)
+    few_pixels, many_pixels = 2 * math.prod(few), 4 * math.prod(many)
+    per_work = max(long - short, 0.1 * long) / (work(channels) * (many_pixels - few_pixels))
+    narrow -= per_work * work(channels // 2) * few_pixels
+    short -= per_work * work(channels) * few_pixels
+    per_update = max(0.0, short - narrow) / (channels**3 - (channels // 2) ** 3)
+    return Speed(per_work, per_update, max(0.0, short - per_update * channels**3))
 
 
 def measure_label_speed(device: torch.device, summary: DataSummary) -> Speed:

@@ -67,12 +67,16 @@ class NetworkSettings:
         return Classifier(in_channels, n_classes, dims=dims, **settings)
 
 
+RATES = {"adamw": 2e-3, "muon": 6e-3, "sgd": 1e-3}
+"""The learning rate that belongs to a name, where a recipe's optimiser is changed and its rate is not."""
+
+
 @dataclass(frozen=True)
 class OptimiserSettings:
     """How weights move.
 
     name           `adamw`, `muon` (see `ushape.training.muon`), or the paper's `sgd`
-    learning_rate  at its highest
+    learning_rate  at its highest; each name has its own (`RATES`), which comes with it when only the name is changed
     momentum       of sgd (P12: 0.99)
     weight_decay   of adamw and muon, decoupled
     warm_up        steps over which the rate rises
@@ -81,7 +85,7 @@ class OptimiserSettings:
     """
 
     name: Literal["adamw", "muon", "sgd"] = "adamw"
-    learning_rate: float = 2e-3
+    learning_rate: float = RATES["adamw"]
     momentum: float = 0.9
     weight_decay: float = 1e-4
     warm_up: int = 20
@@ -89,7 +93,7 @@ class OptimiserSettings:
     average: float = 0.98
 
     def __post_init__(self) -> None:
-        if self.name not in ("adamw", "muon", "sgd"):
+        if self.name not in RATES:
             raise RecipeError(f"expected optimiser.name to be adamw, muon or sgd, found {self.name!r}; choose one")
         if not self.learning_rate > 0:
             raise RecipeError(
@@ -197,6 +201,15 @@ def check_type(value: Any, like: Any, name: str) -> Any:
     return value
 
 
+def changed(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
+    """The recipe with the named fields replaced; another optimiser brings its own learning rate."""
+    found: Recipe = replace_fields(recipe, values, "")
+    given = values.get("optimiser", {})
+    if found.optimiser.name != recipe.optimiser.name and "learning_rate" not in given:
+        found = replace(found, optimiser=replace(found.optimiser, learning_rate=RATES[found.optimiser.name]))
+    return found
+
+
 def replace_fields(part: Any, values: Mapping[str, Any], prefix: str) -> Any:
     """A copy of a dataclass with the named fields replaced; nested mappings replace fields of its parts."""
     known = {f.name for f in fields(part)}
@@ -235,8 +248,7 @@ def with_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:
         branch[leaf] = value.strip()
     if not tree:
         return recipe
-    changed: Recipe = replace_fields(recipe, tree, "")
-    return replace(changed, reasons=(*recipe.reasons, f"set by hand: {', '.join(settings)}"))
+    return replace(changed(recipe, tree), reasons=(*recipe.reasons, f"set by hand: {', '.join(settings)}"))
 
 
 def toml_value(value: Any) -> str:
@@ -272,5 +284,4 @@ def read_recipe(path: Path, base: Recipe) -> Recipe:
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: expected a recipe in TOML, found a mistake: {error}; correct it") from error
-    recipe: Recipe = replace_fields(base, values, "")
-    return recipe
+    return changed(base, values)

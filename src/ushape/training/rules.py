@@ -17,7 +17,7 @@ from ushape.targets.maps import Encoding
 from ushape.training.augment import Augmentation
 from ushape.training.classifying import pixels_per_image, plan_classifier
 from ushape.training.examples import DataSummary
-from ushape.training.recipe import NetworkSettings, OptimiserSettings, Recipe
+from ushape.training.recipe import RATES, NetworkSettings, OptimiserSettings, Recipe
 
 __all__ = ["ONE_IMAGE", "Speed", "class_weights", "fewer_levels", "paper_recipe", "plan_recipe", "work"]
 
@@ -28,17 +28,20 @@ class Speed:
 
     seconds_per_work    of a pixel, per unit of `work`
     seconds_per_update  of the weights' update, whatever the pixels, per channel^3: Muon multiplies kernels
+    seconds_per_step    of everything else, whatever the pixels and channels
     """
 
     seconds_per_work: float
     seconds_per_update: float = 0.0
+    seconds_per_step: float = 0.0
 
     def step_seconds(self, channels: int, pixels: int) -> float:
         """Estimated seconds of one step over `pixels` pixels (of the working grid, all patches together).
 
         Wide levels cost with the square of the channels; narrow ones are bound by memory, about linearly.
         """
-        return self.seconds_per_work * pixels * work(channels) + self.seconds_per_update * channels**3
+        update = self.seconds_per_step + self.seconds_per_update * channels**3
+        return self.seconds_per_work * pixels * work(channels) + update
 
 
 MEMORY_BOUND = 24
@@ -236,7 +239,7 @@ def plan_recipe(summary: DataSummary, *, seconds: float | None = None, speed: Sp
         encoding=encoding,
         patch=patch,
         batch=batch,
-        optimiser=OptimiserSettings(name="muon", learning_rate=6e-3),
+        optimiser=OptimiserSettings("muon", RATES["muon"]),
         augmentation=augmentation,
         rotations=rotations,
         reasons=tuple(reasons),

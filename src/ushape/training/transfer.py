@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ushape.errors import RecipeError
 from ushape.model import Model
-from ushape.training.recipe import Recipe
+from ushape.training.recipe import OptimiserSettings, Recipe
 
 __all__ = ["like_network_of", "take_weights"]
 
@@ -30,7 +30,7 @@ MOST_TOLD = 4
 
 
 def like_network_of(recipe: Recipe, model: Model) -> Recipe:
-    """The recipe with the model's network, and with patches that are legal for it.
+    """The recipe with the model's network, with patches that are legal for it, and with AdamW in place of Muon.
 
     RecipeError when the recipe's task cannot be done by such a network.
     """
@@ -46,7 +46,11 @@ def like_network_of(recipe: Recipe, model: Model) -> Recipe:
     # Patches of the old network may be illegal for this one, so both change together.
     geometry = replace(recipe.geometry, depth=network.depth, padding=network.padding, scale=network.scale)
     patch = tuple(geometry.legal_at_least(n) for n in recipe.patch)
-    return replace(recipe, network=network, patch=patch)
+    recipe = replace(recipe, network=network, patch=patch)
+    if recipe.optimiser.name == "muon":
+        reason = "training starts from a model, so AdamW moves the weights instead, more gently than Muon"
+        recipe = replace(recipe, optimiser=OptimiserSettings(), reasons=(*recipe.reasons, reason))
+    return recipe
 
 
 def body_of(tensors: Mapping[str, Tensor]) -> dict[str, str]:
