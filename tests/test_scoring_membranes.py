@@ -151,6 +151,7 @@ def test_a_slice_by_hand():
             "pixel error": 1 / 20,
             "Rand error": 1 - rand,
             "warping error": 1 / 20,
+            "split and merger error": 1 / 20,
             "V_rand thinned": rand,
             "V_info thinned": 0,
         }
@@ -193,6 +194,15 @@ def test_a_slice_without_cells_is_left_out_of_the_means():
     assert scores["V_info thinned"] == 1
     assert scores["pixel error"] == 0.5
     assert "Rand error" not in membrane_scores([empty])
+
+
+def test_a_score_that_one_slice_lacks_is_left_out():
+    older = MembraneCurve((0.5,), {"pixel error": (0.1,)})
+    newer = MembraneCurve((0.5,), {"pixel error": (0.3,), "split and merger error": (0.2,)})
+    for curves in ([older, newer], [newer, older]):
+        scores = membrane_scores(curves)
+        assert scores["pixel error"] == 0.2
+        assert "split and merger error" not in scores
 
 
 def test_the_thresholds_are_ten_and_strict():

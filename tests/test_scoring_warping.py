@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from ushape.data.catalog import open_dataset
 from ushape.errors import DataError
-from ushape.scoring.warping import warp, warping_error
+from ushape.scoring.warping import warp, warping_error, warping_errors
 
 ALL_NEIGHBOURS = np.ones((3, 3), bool)
 
@@ -167,6 +167,60 @@ def test_the_order_is_as_promised():
     assert warp(drawn("......"), drawn("######")).astype(int).tolist() == drawn("###.##").tolist()
     # Where membrane and cell trade places, the membrane grows before it shrinks, and so the cells stay apart.
     assert warp(drawn("..#.."), drawn("...#.")).astype(int).tolist() == drawn("...#.").tolist()
+
+
+def n_splits_and_mergers(reference, estimate):
+    """The part of the warping error that is splits and mergers, in pixels."""
+    return round(warping_errors(reference, estimate)[1] * reference.size)
+
+
+def test_splits_and_mergers_are_counted_and_holes_are_not():
+    gap = WALL.copy()
+    gap[1:4] = 1
+    assert n_splits_and_mergers(WALL, gap) == 3
+    whole = np.ones((7, 7), np.int32)
+    assert n_splits_and_mergers(whole, drawn(*["...#..."] * 7)) == 1
+    hole = whole.copy()
+    hole[2:5, 2:5] = 0
+    island = 1 - hole
+    for reference, estimate in ((whole, hole), (hole, whole), (0 * whole, island), (island, 0 * whole)):
+        assert n_errors(reference, estimate) > 0
+        assert n_splits_and_mergers(reference, estimate) == 0
+
+
+def test_a_membrane_that_ends_in_a_cell_is_neither_split_nor_merger():
+    spur = drawn(".......", "..###..", ".......")
+    assert n_errors(np.ones((3, 7), np.int32), spur) == 3
+    assert n_splits_and_mergers(np.ones((3, 7), np.int32), spur) == 0
+
+
+def test_a_split_counts_where_it_meets_a_hole_that_does_not():
+    whole = np.ones((7, 9), np.int32)
+    both = drawn("....#....", "....#....", "....#....", "....#....", "....#....", "....#..#.", "....#....")
+    assert n_errors(whole, both) == 2
+    assert n_splits_and_mergers(whole, both) == 1
+
+
+def test_cells_that_meet_at_a_corner_are_two_and_a_split_by_a_diagonal_is_one():
+    diagonal = drawn("#....", ".#...", "..#..", "...#.", "....#")
+    whole = np.ones((5, 5), np.int32)
+    assert n_splits_and_mergers(whole, diagonal) == n_errors(whole, diagonal) > 0
+    # A gap of a pixel that touches the second cell by a corner only joins nothing.
+    corner = drawn("..#..", "..#..", "..#..")
+    assert n_splits_and_mergers(corner, drawn("..#..", ".....", "..#..")) == 1
+
+
+def test_ignored_pixels_are_neither_split_nor_merger_and_not_counted():
+    partly = drawn("..?..", "..?..", "..?..", ".....")
+    assert warping_errors(partly, drawn(*["..#.."] * 4)) == (1 / 17, 1 / 17)
+    assert all(map(math.isnan, warping_errors(drawn("??"), drawn(".."))))
+
+
+@settings(max_examples=60, deadline=None)
+@given(arrays(np.int8, (8, 8), elements=st.integers(0, 1)), arrays(np.int8, (8, 8), elements=st.integers(0, 1)))
+def test_splits_and_mergers_are_a_part_of_the_warping_error(reference, estimate):
+    every, part = warping_errors(reference, estimate)
+    assert 0 <= part <= every == warping_error(reference, estimate)
 
 
 # Against the loop over pixels, and by what a warping keeps.

@@ -26,7 +26,7 @@ References
   here over pairs of two different pixels, as scikit-image's adapted Rand error is; the paper's formula counts each
   pixel with itself too, which changes it by about one part in the pixels of a cell.
 - Rand error = 1 - V_rand without thinning: the challenge's first score, and the U-Net paper's (P18).
-- Warping error: `scoring.warping`.
+- Warping error, and its part that is splits and mergers: `scoring.warping`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from scipy import ndimage
 from ushape.errors import DataError
 from ushape.scoring.checks import check_sizes
 from ushape.scoring.pixels import confusion_matrix, pixel_error
-from ushape.scoring.warping import warping_error
+from ushape.scoring.warping import warping_errors
 
 __all__ = [
     "MEMBRANE_THRESHOLDS",
@@ -62,7 +62,7 @@ Labels = NDArray[np.integer[Any]]
 Instances = NDArray[np.int32]
 
 MEMBRANE_THRESHOLDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-ERRORS = ("pixel error", "Rand error", "warping error")
+ERRORS = ("pixel error", "Rand error", "warping error", "split and merger error")
 """Smaller is better; of the other scores larger."""
 
 
@@ -165,12 +165,15 @@ class MembraneCurve:
 
 def _scores_at(reference: Labels, cell: Instances, estimate: Labels) -> dict[str, float]:
     """Every score of one decided slice; `cell` are the reference's cells."""
+    wrong = pixel_error(confusion_matrix(reference, estimate, 2))
     found = cells(estimate)
     grown = count_overlap(cell, thinned(found))
+    warping, splits_and_mergers = warping_errors(reference, estimate)
     return {
-        "pixel error": pixel_error(confusion_matrix(reference, estimate, 2)),
+        "pixel error": wrong,
         "Rand error": 1 - v_rand(count_overlap(cell, found)),
-        "warping error": warping_error(reference, estimate),
+        "warping error": warping,
+        "split and merger error": splits_and_mergers,
         "V_rand thinned": v_rand(grown),
         "V_info thinned": v_info(grown),
     }
@@ -205,8 +208,9 @@ def count_membranes(
 def membrane_scores(curves: Sequence[MembraneCurve]) -> dict[str, float]:
     """Every score of membranes by name, flat and ready for JSON; one that is undefined here (nan) has no entry.
 
-    "pixel error", "Rand error" and "warping error" are the smallest mean over the slices at any threshold,
-    "V_rand thinned" and "V_info thinned" the largest; "threshold of NAME" is where, the lowest of equal ones.
+    The errors (`ERRORS`) are the smallest mean over the slices at any threshold, "V_rand thinned" and "V_info thinned"
+    the largest; "threshold of NAME" is where, the lowest of equal ones. A score that some slice lacks, because an
+    older version kept its curve, is left out.
 
     Raises:
         DataError: there is no slice, or the slices were scored at different thresholds.
@@ -218,7 +222,7 @@ def membrane_scores(curves: Sequence[MembraneCurve]) -> dict[str, float]:
             f"{len(curves)} slices; score them together"
         )
     scores: dict[str, float] = {}
-    for name in curves[0].scores:
+    for name in (name for name in curves[0].scores if all(name in curve.scores for curve in curves)):
         values = [curve.scores[name] for curve in curves if not any(map(math.isnan, curve.scores[name]))]
         if not values:
             continue

@@ -24,7 +24,8 @@ Conventions
   to go but through pixels that agree, and stays an error.
 
 It is Jain's definition, and not that of the script of ISBI 2012 (in Fiji), which leaves out holes and whole objects
-and counts only splits and mergers: its numbers are of the same kind, but not the same numbers.
+and counts only splits and mergers. The second number of `warping_errors` leaves them out too: it is of the same kind
+as the script's, but not the same number.
 
 References
 - Jain et al. 2010, Boundary Learning by Optimization with Topological Constraints (warping, warping error).
@@ -39,11 +40,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from ushape.errors import DataError
 from ushape.scoring.checks import check_sizes
 
-__all__ = ["warp", "warping_error"]
+__all__ = ["warp", "warping_error", "warping_errors"]
 
 Labels = NDArray[np.bool_] | NDArray[np.integer[Any]]
 Cells = NDArray[np.bool_]
@@ -165,11 +167,40 @@ def warp(reference: Labels, estimate: Labels) -> Cells:
     return now[1:-1, 1:-1].astype(bool)
 
 
-def warping_error(reference: Labels, estimate: Labels) -> float:
-    """The share of pixels in which the warped reference and the estimate differ, in [0, 1]; nan without a pixel.
+def warping_errors(reference: Labels, estimate: Labels) -> tuple[float, float]:
+    """(warping error, its part that is splits and mergers), shares of the pixels in [0, 1]; nan without a pixel.
+
+    Where the warped reference and the estimate differ, a connected piece of membrane is a split if it keeps two cells
+    of the estimate apart, and a piece of cell is a merger if it joins two cells of the warped reference. What is left
+    out of the second number are spots of membrane inside a cell, cells inside membrane, and ends that lead nowhere.
 
     Args and raises as `warp`; ignored pixels are not counted.
     """
     cells, wanted, counted = _to_compare(reference, estimate)
     n = int(counted.sum())
-    return int((warp(cells, wanted) != wanted).sum()) / n if n else math.nan
+    if not n:
+        return math.nan, math.nan
+    warped = warp(cells, wanted)
+    split = _pieces_between(warped & ~wanted, wanted, np.ones((3, 3), bool))
+    merged = _pieces_between(~warped & wanted, warped, None)
+    return int((warped != wanted).sum()) / n, int((split | merged).sum()) / n
+
+
+def warping_error(reference: Labels, estimate: Labels) -> float:
+    """The share of pixels in which the warped reference and the estimate differ, in [0, 1]; nan without a pixel.
+
+    Args and raises as `warp`; ignored pixels are not counted.
+    """
+    return warping_errors(reference, estimate)[0]
+
+
+def _pieces_between(pixels: Cells, cells: Cells, structure: Cells | None) -> Cells:
+    """Those connected pieces of `pixels` that touch two or more of the 4-connected cells by a side."""
+    pieces, n_pieces = ndimage.label(pixels, structure)
+    numbers = np.pad(ndimage.label(cells)[0], 1)
+    pieces = np.pad(pieces, 1)
+    beside = [np.stack([pieces, np.roll(numbers, shift, axis)], -1) for shift in (-1, 1) for axis in (0, 1)]
+    met = np.concatenate([pairs[(pairs > 0).all(axis=-1)] for pairs in beside])
+    n_met = np.bincount(np.unique(met, axis=0)[:, 0], minlength=n_pieces + 1)
+    between: Cells = (n_met > 1)[pieces[1:-1, 1:-1]]
+    return between
