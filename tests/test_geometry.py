@@ -12,10 +12,19 @@ from ushape.errors import RecipeError, SizeError
 from ushape.geometry import Geometry, Tile, mirrored, tiles, whole_tile
 
 GEOMETRIES = [
-    Geometry(depth, padding, scale) for depth in (1, 2, 3, 4, 5) for padding in ("valid", "same") for scale in (1, 3)
+    geometry
+    for depth in (1, 2, 3, 4, 5)
+    for scale in (1, 3)
+    for geometry in (
+        Geometry(depth, "valid", scale),
+        Geometry(depth, "same", scale),
+        Geometry(depth, "same", scale).without_padding,
+    )
 ]
 
-geometries = st.builds(Geometry, st.integers(1, 5), st.sampled_from(["valid", "same"]), st.integers(1, 3))
+geometries = st.builds(Geometry, st.integers(1, 5), st.sampled_from(["valid", "same"]), st.integers(1, 3)).flatmap(
+    lambda geometry: st.sampled_from([geometry, geometry.without_padding])
+)
 
 
 def dependencies(n: int, depth: int, padded: bool, scale: int = 1) -> np.ndarray:
@@ -105,10 +114,26 @@ def test_context_is_what_a_network_of_sets_depends_on(geometry):
     assert len(depends) == geometry.output_size(n)
     for index, row in enumerate(depends):
         place = index + geometry.lost
-        start, stop = geometry.context(place, place + 1)
+        # Places count from where the region begins.
+        begin = geometry.origin
+        start, stop = (end - begin for end in geometry.context(begin + place, begin + place + 1))
         assert first_and_last(row) == (max(0, start), min(n, stop))
         # Exactly the written part looks at nothing outside the region.
         assert (start >= 0 and stop <= n) == (geometry.margin <= place < n - geometry.margin)
+
+
+@pytest.mark.parametrize("geometry", [g for g in GEOMETRIES if g.padding == "same"], ids=str)
+def test_without_padding_each_pixel_depends_on_the_same_pixels(geometry):
+    bare = geometry.without_padding
+    assert (bare.padding, bare.origin, bare.margin) == ("valid", 2 * geometry.scale, bare.lost)
+    for place in range(-40, 40):
+        assert bare.context(place, place + 1) == geometry.context(place, place + 1)
+    # The same lengths come out of it as of a network that never had any.
+    plain = Geometry(geometry.depth, "valid", geometry.scale)
+    names = ("stride", "lost", "margin", "reach", "smallest_legal", "smallest_tile")
+    assert [getattr(bare, name) for name in names] == [getattr(plain, name) for name in names]
+    assert bare.without_padding is bare
+    assert plain.without_padding is plain
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
@@ -200,7 +225,7 @@ def check_axis(geometry: Geometry, n: int, limit: int) -> None:
     assert all(before[1] == after[0] for before, after in pairwise(writes))
     for tile in cut:
         (start, stop), write = tile.read[0], tile.write[0]
-        assert start % geometry.stride == 0
+        assert start % geometry.stride == geometry.origin % geometry.stride
         first, last = geometry.context(*write)
         assert start <= first
         assert last <= stop
@@ -299,6 +324,8 @@ def test_an_empty_image_has_no_tiles():
         ({"depth": 9}, "expected a depth of 1 to 8 levels, found 9; choose one in that range"),
         ({"padding": "full"}, "expected padding 'valid' or 'same', found 'full'; choose one of the two"),
         ({"scale": 0}, "expected a working scale of at least 1, found 0; 1 is full resolution"),
+        ({"shift": 1}, "expected a shift of 0, or 2 without padding, found 1; leave it at 0"),
+        ({"padding": "same", "shift": 2}, "expected a shift of 0, or 2 without padding, found 2; leave it at 0"),
     ],
 )
 def test_a_geometry_is_born_valid(options, sentence):

@@ -17,7 +17,10 @@ from conftest import disc_dataset, disc_image
 from ushape.errors import DataError, ModelFileError, RecipeError
 from ushape.model import Model, Preparation, load, score_masks, to_channels_first
 from ushape.model_file import FORMAT_VERSION, describe_model
+from ushape.network.skips import without_skips
 from ushape.network.unet import UNet
+from ushape.prediction.engines import TorchEngine
+from ushape.prediction.tiled import predict_whole
 from ushape.targets.instances import Decision
 from ushape.targets.maps import Encoding
 
@@ -153,6 +156,30 @@ def test_the_tile_size_changes_nothing_but_rounding():
     whole = small_model(precision="float32").predict(image).probabilities
     tiled = small_model(precision="float32", tile_size=88).predict(image).probabilities
     np.testing.assert_allclose(tiled, whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_prediction_leaves_the_padding_out_and_says_the_same(dims):
+    model = small_model("instances", dims=dims, precision="float32", tile_size=52)
+    image = noise(1, *(60, 75, 66)[-dims:])
+    assert model.tile_network.geometry == model.network.geometry.without_padding
+    whole = TorchEngine(model.network, 2, torch.device("cpu"), torch.float32)
+    expected = predict_whole(whole, model.preparation(image), model.network.geometry)
+    assert np.abs(model.maps(image) - expected).max() < 1e-5
+    # What hooks change is run as it is, and so is a network whose normalisation looks at the whole tile.
+    with without_skips(model.network, 0):
+        assert model.tile_network is model.network
+        assert model.maps(image).shape == expected.shape
+    model.network = UNet(1, 3, 4, 2, "same", "group", 0.0, dims)
+    assert model.tile_network is model.network
+
+
+def test_weights_that_change_after_a_prediction_are_those_of_the_next():
+    model, image = small_model(precision="float32"), noise(1, 40, 50)
+    before = model.maps(image)
+    with torch.no_grad():
+        model.network.head.bias.add_(torch.tensor([3.0, 0.0]))
+    assert (model.maps(image)[0] > before[0]).all()
 
 
 @pytest.mark.parametrize("task", ["semantic", "instances"])

@@ -90,7 +90,7 @@ def test_a_model_that_was_changed_leaves_the_files_conversions_alone(tmp_path, c
         bias.add_(torch.tensor([2.0, 0.0]))
     model.predict(noise(40, 40))
     assert model.engines.news().endswith("; kept in memory only")
-    key = model.engines.key_of(model.network, 2)
+    key = model.engines.key_of(model.tile_network, 2)
     assert model.engines.keep("int8", Conversion(key, {})) is None
     assert ([each.name for each in folder.iterdir()], len(converted)) == (["openvino.safetensors"], 2)
     assert kept.read_bytes() == of_the_file
@@ -115,7 +115,7 @@ def test_a_model_that_was_changed_leaves_the_files_conversions_alone(tmp_path, c
 def test_a_model_file_tells_of_its_own_conversions_and_calls_others_stale(tmp_path):
     model, path = small_model(), tmp_path / "m.safetensors"
     model.save(path)
-    key, shelf = model.engines.key_of(model.network, 2), Shelf.beside(path)
+    key, shelf = model.engines.key_of(model.tile_network, 2), Shelf.beside(path)
 
     def told():
         settings, text = describe_model(path)

@@ -392,3 +392,52 @@ def test_features_come_from_the_bottom_up():
 def test_a_network_is_born_valid(options, sentence):
     with pytest.raises(RecipeError, match=re.escape(sentence)):
         UNet(**options)
+
+
+# Without padding.
+
+
+def padded(norm="batch", **settings):
+    return UNet(channels=4, depth=3, padding="same", norm=norm, **settings).eval()
+
+
+def test_without_padding_the_inside_is_the_same():
+    network = padded()
+    bare = network.without_padding()
+    images = torch.randn(2, 1, 64, 72)
+    lost, shift = bare.geometry.lost, bare.geometry.shift
+    with torch.no_grad():
+        inner = bare(images[:, :, shift : 64 - 4 + shift, shift : 72 - 4 + shift])
+        whole = network(images)
+    begin = shift + lost
+    same = whole[:, :, begin : begin + inner.shape[2], begin : begin + inner.shape[3]]
+    assert inner.shape == (2, 2, 20, 28)
+    assert torch.allclose(inner, same, atol=1e-5)
+    # Two pixels further the poolings would be others.
+    with torch.no_grad():
+        elsewhere = bare(images[:, :, :60, :68])
+    assert not torch.allclose(elsewhere, whole[:, :, lost : lost + 20, lost : lost + 28], atol=1e-3)
+
+
+def test_without_padding_the_weights_are_shared_and_nothing_is_drawn():
+    network, state = padded(), torch.get_rng_state()
+    bare = network.without_padding()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert bare.settings == network.settings | {"padding": "valid"}
+    assert {n: t.data_ptr() for n, t in bare.state_dict().items()} == {
+        n: t.data_ptr() for n, t in network.state_dict().items()
+    }
+    with torch.no_grad():
+        network.head.bias.fill_(7)
+    assert bare.head.bias.tolist() == [7, 7]
+    assert (bare.training, network.train().without_padding().training) == (False, True)
+    # PyTorch's count of changes, by which a conversion is known to be of older weights, is shared too.
+    assert bare.head.bias._version == network.head.bias._version > 0
+
+
+def test_networks_that_would_differ_without_padding_keep_it():
+    for norm in ("instance", "group"):
+        network = padded(norm)
+        assert network.without_padding() is network
+    valid = UNet(channels=4, depth=3)
+    assert valid.without_padding() is valid

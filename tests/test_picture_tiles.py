@@ -112,7 +112,7 @@ def test_lengths_and_numbers_are_said():
     assert f"of which {100 * (1 - 348**2 / 444**2):.0f} % lie beyond the image" in text
     assert "answers for 260×260 px, those whose whole context it has read; the tile writes 252×252" in text
     assert "a U-Net of depth 5 without padding that is a margin of 92 px" in drawing.description
-    assert "at a multiple of 16 px" in drawing.description
+    assert "whole strides of 16 px apart" in drawing.description
 
 
 def test_a_tile_inside_the_image_mirrors_nothing():

@@ -91,6 +91,11 @@ def test_tiled_is_whole(depth, padding, norm, scale, long, short, tall, more, ba
     assert tiled.dtype == np.float64
     assert np.abs(tiled - whole).max() < 1e-10
     assert np.abs(predict_whole(runner(network), image, network.geometry) - whole).max() < 1e-10
+    # What was trained with padding needs none where its context can be read.
+    bare = network.without_padding()
+    assert bare.geometry.padding == "valid"
+    tiled = predict_tiled(runner(bare), image, bare.geometry, tile_size, batch_size)
+    assert np.abs(tiled - whole).max() < 1e-10
 
 
 @settings(max_examples=8, deadline=None)
@@ -106,6 +111,9 @@ def test_tiled_is_whole_in_3_d(depth, padding, scale, size, more):
     image = noise(1, *size)
     tiled = predict_tiled(runner(network), image, network.geometry, network.geometry.smallest_tile + more)
     whole = predict_whole(runner(network), image, network.geometry)
+    assert np.abs(tiled - whole).max() < 1e-10
+    bare = network.without_padding()
+    tiled = predict_tiled(runner(bare), image, bare.geometry, bare.geometry.smallest_tile + more)
     assert np.abs(tiled - whole).max() < 1e-10
 
 

@@ -163,7 +163,7 @@ def test_tiles_are_taken_from_all_images_and_go_past_a_bad_one():
     data, read = disc_dataset(6), []
     samples = [replace(s, image=lambda s=s: read.append(s.name) or s.image()) for s in data.samples]
     data = replace(data, samples=(replace(samples[0], image=broken), *samples[1:]))
-    model = small_model(tile_size=48)
+    model = small_model(tile_size=44)
     assert count(data, most=3) == 2
     assert len(problems) == 1
     assert problems[0].startswith("disc0: ")
@@ -190,7 +190,7 @@ def quantiser(monkeypatch):
             with torch.no_grad():
                 model.network.head.weight.neg_()
                 model.network.head.bias.neg_()
-            turned = convert_to_openvino(model.network, model.n_class_channels, key)
+            turned = convert_to_openvino(model.tile_network, model.n_class_channels, key)
             with torch.no_grad():
                 model.network.head.weight.neg_()
                 model.network.head.bias.neg_()
@@ -216,7 +216,7 @@ def test_a_network_that_scores_as_well_is_kept(tmp_path, quantiser):
     assert found.path == tmp_path / "m.safetensors.engines" / "int8.safetensors"
     assert (found.tiles, found.calibrated, found.judged, found.note) == (2, 2, 1, "")
     # The ranges come from the other two images.
-    assert all(model.network.geometry.is_legal(n) for tile in shown[0] for n in tile.shape[1:])
+    assert all(model.tile_network.geometry.is_legal(n) for tile in shown[0] for n in tile.shape[1:])
     prepared = [model.preparation(s.read_image()) for s in data.samples]
     covered = [[bool(np.isin(image, tile).all()) for image in prepared] for tile in shown[0]]
     assert covered == [[True, False, False], [False, True, False]]

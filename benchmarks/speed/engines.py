@@ -36,8 +36,9 @@ def with_engine(model: Model, name: str) -> Model:
 
 def quantised_for_time(model: Model, tiles: Sequence[NDArray[np.float32]]) -> Model:
     """The model by an int8 copy in memory whose ranges are those of some tiles (C, *size), whatever it answers."""
-    key = model.engines.key_of(model.network, model.n_class_channels)
-    converted = convert_to_openvino(model.network, model.n_class_channels, key)
+    network = model.tile_network
+    key = model.engines.key_of(network, model.n_class_channels)
+    converted = convert_to_openvino(network, model.n_class_channels, key)
     model.engines.keep("int8", quantise_graph(converted, tiles, key))
     return with_engine(model, "int8")
 

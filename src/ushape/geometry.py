@@ -2,9 +2,11 @@
 
 A U-Net is a function on the infinite plane. The image is continued over that plane by mirroring (P11), and the
 network may be laid on it anywhere, as long as its read region begins at a multiple of its `stride`: pooling makes a
-U-Net equivariant to shifts by whole strides only (P5). Every tile here begins at a multiple of the stride, counted
-from the image's origin; so each pixel is computed from the same numbers whichever tile it falls in, and tiles can
-abut without a seam (P10).
+U-Net equivariant to shifts by whole strides only (P5). Every tile here begins whole strides from every other one; so
+each pixel is computed from the same numbers whichever tile it falls in, and tiles can abut without a seam (P10).
+
+Where no zeros reach, a network with padding computes what the same weights compute without, if both pool the same
+pixels together. `Geometry.without_padding` lays it on the plane so: then nothing is computed in vain on the way up.
 
 Conventions: integers only, one axis at a time, 2-D and 3-D alike. Intervals are half open, (start, stop), in pixels
 of the image, whose first pixel is 0; a read region may begin before 0 and end after the image. A size is
@@ -57,11 +59,15 @@ class Geometry:
              around every convolution's input, and the output has the input's size
     scale    working scale: blocks of `scale` pixels along each axis become channels before the network and pixels
              again after it, so that every length below is `scale` times as large
+    shift    0, or BLOCK for a network that was trained with padding and is laid on the plane without: then read regions
+             begin so many pixels of the working grid after a multiple of the stride, where the pooling cells of the
+             network are those that it has with padding
     """
 
     depth: int = 5
     padding: Padding = "valid"
     scale: int = 1
+    shift: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.depth <= 8:
@@ -70,6 +76,18 @@ class Geometry:
             raise RecipeError(f"expected padding 'valid' or 'same', found {self.padding!r}; choose one of the two")
         if self.scale < 1:
             raise RecipeError(f"expected a working scale of at least 1, found {self.scale}; 1 is full resolution")
+        if self.shift not in ((0, BLOCK) if self.padding == "valid" else (0,)):
+            raise RecipeError(f"expected a shift of 0, or {BLOCK} without padding, found {self.shift}; leave it at 0")
+
+    @property
+    def without_padding(self) -> Geometry:
+        """Of the same network laid on the plane without padding, its pooling cells where padding has them."""
+        return self if self.padding == "valid" else Geometry(self.depth, "valid", self.scale, BLOCK)
+
+    @property
+    def origin(self) -> int:
+        """Where read regions begin, counted from a multiple of the stride."""
+        return self.shift * self.scale
 
     @property
     def stride(self) -> int:
@@ -94,9 +112,10 @@ class Geometry:
         """Pixels at each side of a read region whose output depends on what lies outside it.
 
         Without padding they are exactly those that have no output. With padding they have one, but zeros went into it:
-        it is never written. The region must begin at a multiple of the stride and have a legal size.
+        it is never written. The region must begin where read regions do and have a legal size.
         """
-        return next(n for n in range(self.reach + 1) if self.context(n, n + 1)[0] >= 0)
+        begin = self.origin
+        return next(n for n in range(self.reach + 1) if self.context(begin + n, begin + n + 1)[0] >= begin)
 
     @cached_property
     def reach(self) -> int:
@@ -110,9 +129,10 @@ class Geometry:
     def context(self, start: int, stop: int) -> Interval:
         """The input pixels that the outputs start .. stop-1 depend on, exactly, as the smallest interval.
 
-        Holds for any read region that begins at a multiple of the stride. Derived backwards through the U: an output
-        needs two 3x3 convolutions' neighbours at each level, an up-convolution takes each pixel from the one below it,
-        and a pooling takes each pixel from the two above it. The skips need less than the way over the bottom.
+        Holds for any read region that begins `origin` after a multiple of the stride. Derived backwards through the U:
+        an output needs two 3x3 convolutions' neighbours at each level, an up-convolution takes each pixel from the one
+        below it, and a pooling takes each pixel from the two above it. The skips need less than the way over
+        the bottom.
         """
         shift = self._grid
         start = start // self.scale - shift
@@ -128,12 +148,12 @@ class Geometry:
 
     @property
     def _grid(self) -> int:
-        """Where pooling cells begin, at the working scale, when the read region begins at a multiple of the stride.
+        """Where pooling cells begin, at the working scale, counted from a multiple of the stride.
 
         Padding keeps them on the multiples. Without it the first cell of level l begins BLOCK * (2**l - 1) pixels
-        inside, and that is BLOCK before a multiple of 2**l at every level.
+        inside the read region, and that is BLOCK before a multiple of 2**l at every level; the shift makes up for it.
         """
-        return 0 if self.padding == "same" else -BLOCK
+        return 0 if self.padding == "same" else self.shift - BLOCK
 
     @property
     def smallest_tile(self) -> int:
@@ -180,6 +200,7 @@ class Geometry:
     def __str__(self) -> str:
         """As in a sentence: 'a U-Net of depth 5 without padding'."""
         padding = "without padding" if self.padding == "valid" else "with padding"
+        padding = "trained with padding" if self.shift else padding
         return f"a U-Net of depth {self.depth} {padding}" + (f" at scale {self.scale}" if self.scale > 1 else "")
 
     def _legal_from(self, n: int) -> int:
@@ -231,7 +252,7 @@ def whole_tile(geometry: Geometry, size: Sequence[int]) -> Tile:
 def tiles(geometry: Geometry, size: Sequence[int], tile_size: int | Sequence[int]) -> list[Tile]:
     """Tiles whose written regions partition an image of this size, in reading order.
 
-    All read regions begin at multiples of the stride and have one size, which `tile_size` (for every axis, or one for
+    All read regions begin whole strides apart and have one size, which `tile_size` (for every axis, or one for
     each) limits: it is rounded down to a legal size, then to the smallest that needs no more tiles, so that nothing is
     computed in vain. An image that fits into one tile gets the smallest that holds it. SizeError when the limit is
     below `smallest_tile` and the image does not fit.
@@ -260,8 +281,8 @@ def _cut(geometry: Geometry, n: int, limit: int | None) -> list[tuple[Interval, 
     if n < 1:
         raise SizeError(f"expected an image of at least 1 pixel along each axis, found {n}; leave out empty images")
     margin, stride = geometry.margin, geometry.stride
-    # The last multiple of the stride from which the image's first pixel can be written.
-    first = -margin // stride * stride
+    # The last place for a read region from which the image's first pixel can be written.
+    first = (-margin - geometry.origin) // stride * stride + geometry.origin
     length = geometry.legal_at_least(n + margin - first)
     step, count = stride, 1
     if limit is not None and limit < length:

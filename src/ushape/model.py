@@ -26,7 +26,7 @@ from ushape.data.images import is_grey
 from ushape.errors import DataError, RecipeError, UshapeError
 from ushape.model_file import model_path, read_settings, read_tensors, shelf_of, whole_file, write_model
 from ushape.network.classifier import Classifier
-from ushape.network.hardware import best_dtype, choose_device
+from ushape.network.hardware import best_dtype, choose_device, in_best_format
 from ushape.network.skips import is_altered
 from ushape.network.unet import UNet
 from ushape.prediction.choice import (
@@ -122,7 +122,7 @@ class Model:
         if self.engine in CPU_ENGINES:
             # A package or an int8 copy that is missing is told once, before any image. To convert takes seconds: that
             # waits for the first image that can be used.
-            self.engines.check(self.engine, self.network, self.n_class_channels, self.hardware()[1])
+            self.engines.check(self.engine, self.tile_network, self.n_class_channels, self.hardware()[1])
 
     def hardware(self) -> tuple[torch.device, torch.dtype]:
         """Where the network runs, and in which precision."""
@@ -146,14 +146,27 @@ class Model:
             "compiling_seconds": round(compiling, 3),
         }
 
+    @property
+    def tile_network(self) -> UNet | Classifier:
+        """The network as it runs on tiles: without padding, where that gives the same answers for less work.
+
+        A classifier has no tiles. What hooks change is run as it is.
+        """
+        if isinstance(self.network, Classifier) or is_altered(self.network):
+            return self.network
+        return self.network.without_padding()
+
     def runner(self) -> Runner:
-        """What runs the network, on the model's device, by its engine and in its precision."""
+        """What runs `tile_network`, on the model's device, by its engine and in its precision."""
         check_engine(self.engine, self.device)
         (device, dtype), engine = self.hardware(), self.engine_meant()
-        by_torch = partial(TorchEngine, self.network, self.n_class_channels, device, dtype)
+        # The tensors that are shared are brought there once and not for each call.
+        in_best_format(self.network, device)
+        network = self.tile_network
+        by_torch = partial(TorchEngine, network, self.n_class_channels, device, dtype)
         if engine == "torch":
             return by_torch()
-        opening = partial(self.engines, engine, self.network, self.n_class_channels, dtype)
+        opening = partial(self.engines, engine, network, self.n_class_channels, dtype)
         by_name = self.engine != "auto" and not self.way_back
         return opening() if by_name else WithWayBack(self.engines, opening, by_torch)
 
@@ -171,7 +184,7 @@ class Model:
             return "torch"
         if self.engine != "auto":
             return self.engine
-        ready = self.may_choose_openvino() and self.engines.is_ready(self.network, self.n_class_channels)
+        ready = self.may_choose_openvino() and self.engines.is_ready(self.tile_network, self.n_class_channels)
         return "openvino" if ready else "torch"
 
     def settled(self) -> Model:
@@ -209,7 +222,7 @@ class Model:
             probabilities: NDArray[np.float32] = self.classify([image])[0]
             return probabilities
         prepared = self.preparation(image)
-        geometry = self.network.geometry
+        geometry = self.tile_network.geometry
         tile_size = self.largest_tile()
         rotations = self.rotations if symmetries is None else symmetries
         maps = predict_averaged(self.runner(), prepared, geometry, tile_size, rotations=rotations, progress=progress)
@@ -263,11 +276,13 @@ class Model:
         """
         prepared = self.preparation(self.channels_first(image, axes))
         device, dtype = self.hardware()
-        return features(self.network, prepared, level, side, tile_size=self.largest_tile(), device=device, dtype=dtype)
+        # Maps of every level, so with the padding that they were learnt with.
+        tile_size = max(self.largest_tile(), self.network.geometry.smallest_tile)
+        return features(self.network, prepared, level, side, tile_size=tile_size, device=device, dtype=dtype)
 
     def largest_tile(self) -> int:
         """Side of the tiles that a segmenter is run on."""
-        geometry = self.network.geometry
+        geometry = self.tile_network.geometry
         return self.tile_size or max(WORKING_TILE[self.preparation.dims] * geometry.scale, geometry.smallest_tile)
 
     def matching(self, dataset: Dataset) -> Dataset:

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ushape.errors import ModelFileError, UshapeError
+from ushape.network.unet import settings_without_padding
 from ushape.prediction.choice import CPU_ENGINES, key_by
 from ushape.prediction.conversions import Shelf, key_of, weights_key
 from ushape.targets.maps import Encoding
@@ -120,7 +121,9 @@ def key_of_file(path: Path) -> str:
         with whole_file(path):
             classifier, encoding = settings["task"] == "classification", Encoding.from_dict(settings["encoding"])
             n = settings["network"]["n_classes"] if classifier else encoding.n_class_channels
-            return key_of(settings["network"], read_tensors(path), n)
+            # Conversions are made of what runs on tiles, `Model.tile_network`.
+            network = settings["network"] if classifier else settings_without_padding(settings["network"])
+            return key_of(network, read_tensors(path), n)
     except (ModelFileError, SafetensorError, OSError):
         return ""
 

@@ -168,16 +168,17 @@ def tiles_drawing(
             "name a segmenter"
         )
     loaded = None if model is None else load(model)
-    limit = loaded.largest_tile() if loaded else max(TILE_SIZE[network.dims], network.geometry.smallest_tile)
+    geometry = network.without_padding().geometry
+    limit = loaded.largest_tile() if loaded else max(TILE_SIZE[network.dims], geometry.smallest_tile)
     limit = limit if tile_size is None else tile_size
     if image is None:
         if network.dims == 3:
             raise RecipeError("expected a volume to cut into tiles for a network of volumes, found none; name one")
         shown = phantom_image(0, SIMULATED, network.in_channels)[0]
-        return draw_tiles(shown, network.geometry, limit, place=at)
+        return draw_tiles(shown, geometry, limit, place=at)
     pixels = _read(image, network.dims)
     answer = None if loaded is None else _answer(loaded, pixels)
-    return draw_tiles(pixels, network.geometry, limit, place=at, answer=answer)
+    return draw_tiles(pixels, geometry, limit, place=at, answer=answer)
 
 
 def _answer(model: Model, image: NDArray[Any]) -> Answer:

@@ -317,7 +317,10 @@ def _words(
     out = [stop - start for start, stop in _out(tile, geometry)]
     wrote = _times([stop - start for start, stop in tile.write])
     lost = (
-        f"Without padding the network answers for {_times(out)} px, those whose whole context it has read"
+        f"It learnt with padding; without, the network answers for {_times(out)} px, those whose whole context it has "
+        "read, as it would with"
+        if geometry.shift
+        else f"Without padding the network answers for {_times(out)} px, those whose whole context it has read"
         if geometry.padding == "valid"
         else f"With padding the network answers for all {_times(out)} px, but zeros have gone into the outer "
         f"{geometry.margin} px"
@@ -346,7 +349,7 @@ def _caption(geometry: Geometry) -> str:
     return (
         "A pixel is written by one tile only, and only where everything that it depends on has been read: with "
         f"{geometry} that is a margin of {geometry.margin} px. Beyond the image's border the plane is mirrored about "
-        f"the edge pixel. Every tile begins at a multiple of {geometry.stride} px, so that neighbours pool the same "
+        f"the edge pixel. Tiles lie whole strides of {geometry.stride} px apart, so that neighbours pool the same "
         "pixels together; they agree on what lies between them, and the parts abut without a seam. Instance and group "
         "normalisation take their mean from a tile, and would break that."
     )

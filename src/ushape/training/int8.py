@@ -97,7 +97,7 @@ def tiles_to_calibrate(
     Those of each image together; of a classifier the image, with sides that are legal. Images that cannot be used are
     left out, and told in `problems`.
     """
-    n, geometry = min(most, len(dataset)), model.network.geometry
+    n, geometry = min(most, len(dataset)), model.tile_network.geometry
     for place in range(n):
         share = (place + 1) * most // n - place * most // n
         sample = dataset.samples[place * len(dataset) // n]
@@ -115,8 +115,9 @@ def tiles_to_calibrate(
 
 def make_copy(model: Model, tiles: list[Tile]) -> tuple[Conversion, Model]:
     """(the copy, the model as it would be run by it)."""
-    key = model.engines.key_of(model.network, model.n_class_channels)
-    copy = quantise_graph(convert_to_openvino(model.network, model.n_class_channels, key), tiles, key)
+    network = model.tile_network
+    key = model.engines.key_of(network, model.n_class_channels)
+    copy = quantise_graph(convert_to_openvino(network, model.n_class_channels, key), tiles, key)
     candidate = replace(model, engine="int8", device="cpu", engines=Engines())
     candidate.engines.keep("int8", copy)
     return copy, candidate
