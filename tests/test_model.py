@@ -162,16 +162,18 @@ def test_the_tile_size_changes_nothing_but_rounding():
 def test_prediction_leaves_the_padding_out_and_says_the_same(dims):
     model = small_model("instances", dims=dims, precision="float32", tile_size=52)
     image = noise(1, *(60, 75, 66)[-dims:])
-    assert model.tile_network.geometry == model.network.geometry.without_padding
+    assert model.tile_network.geometry == model.tile_geometry == model.network.geometry.without_padding
     whole = TorchEngine(model.network, 2, torch.device("cpu"), torch.float32)
     expected = predict_whole(whole, model.preparation(image), model.network.geometry)
     assert np.abs(model.maps(image) - expected).max() < 1e-5
     # What hooks change is run as it is, and so is a network whose normalisation looks at the whole tile.
     with without_skips(model.network, 0):
         assert model.tile_network is model.network
+        assert model.tile_geometry == model.network.geometry
         assert model.maps(image).shape == expected.shape
     model.network = UNet(1, 3, 4, 2, "same", "group", 0.0, dims)
     assert model.tile_network is model.network
+    assert model.tile_geometry == model.network.geometry
 
 
 def test_weights_that_change_after_a_prediction_are_those_of_the_next():

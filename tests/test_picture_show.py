@@ -66,7 +66,7 @@ def test_an_image_alone_is_tiled_for_the_papers_network(picture):
 
 def test_a_model_answers_as_it_predicts(segmenter, picture):
     drawing = show.tiles_drawing(segmenter.facts["path"], picture, at=(35, 45))
-    prepared, geometry = segmenter.preparation(read_image(picture)), segmenter.tile_network.geometry
+    prepared, geometry = segmenter.preparation(read_image(picture)), segmenter.tile_geometry
     maps = predict_tiled(segmenter.runner(), prepared, geometry, 40)
     answer = [shape for shape in drawing.shapes if isinstance(shape, Bitmap)][3].picture
     expected = colour_map(1 - maps[0], 1.0, "viridis")

@@ -216,7 +216,7 @@ def test_a_network_that_scores_as_well_is_kept(tmp_path, quantiser):
     assert found.path == tmp_path / "m.safetensors.engines" / "int8.safetensors"
     assert (found.tiles, found.calibrated, found.judged, found.note) == (2, 2, 1, "")
     # The ranges come from the other two images.
-    assert all(model.tile_network.geometry.is_legal(n) for tile in shown[0] for n in tile.shape[1:])
+    assert all(model.tile_geometry.is_legal(n) for tile in shown[0] for n in tile.shape[1:])
     prepared = [model.preparation(s.read_image()) for s in data.samples]
     covered = [[bool(np.isin(image, tile).all()) for image in prepared] for tile in shown[0]]
     assert covered == [[True, False, False], [False, True, False]]

@@ -24,11 +24,12 @@ from scipy import ndimage
 from ushape.data.dataset import Colour, Dataset, Sample, Task
 from ushape.data.images import is_grey
 from ushape.errors import DataError, RecipeError, UshapeError
+from ushape.geometry import Geometry
 from ushape.model_file import model_path, read_settings, read_tensors, shelf_of, whole_file, write_model
 from ushape.network.classifier import Classifier
 from ushape.network.hardware import best_dtype, choose_device, in_best_format
 from ushape.network.skips import is_altered
-from ushape.network.unet import UNet
+from ushape.network.unet import UNet, settings_without_padding
 from ushape.prediction.choice import (
     CPU_ENGINES,
     Engine,
@@ -156,6 +157,15 @@ class Model:
             return self.network
         return self.network.without_padding()
 
+    @property
+    def tile_geometry(self) -> Geometry:
+        """That of `tile_network`, by which images are cut into tiles."""
+        network = self.network
+        kept = isinstance(network, Classifier) or is_altered(network)
+        if kept or settings_without_padding(network.settings) == network.settings:
+            return network.geometry
+        return network.geometry.without_padding
+
     def runner(self) -> Runner:
         """What runs `tile_network`, on the model's device, by its engine and in its precision."""
         check_engine(self.engine, self.device)
@@ -184,7 +194,9 @@ class Model:
             return "torch"
         if self.engine != "auto":
             return self.engine
-        ready = self.may_choose_openvino() and self.engines.is_ready(self.tile_network, self.n_class_channels)
+        # Asked first, because it takes no time: for most models nothing lies there.
+        may = self.engines.shelf.has("openvino") and self.may_choose_openvino()
+        ready = may and self.engines.is_ready(self.tile_network, self.n_class_channels)
         return "openvino" if ready else "torch"
 
     def settled(self) -> Model:
@@ -222,7 +234,7 @@ class Model:
             probabilities: NDArray[np.float32] = self.classify([image])[0]
             return probabilities
         prepared = self.preparation(image)
-        geometry = self.tile_network.geometry
+        geometry = self.tile_geometry
         tile_size = self.largest_tile()
         rotations = self.rotations if symmetries is None else symmetries
         maps = predict_averaged(self.runner(), prepared, geometry, tile_size, rotations=rotations, progress=progress)
@@ -282,7 +294,7 @@ class Model:
 
     def largest_tile(self) -> int:
         """Side of the tiles that a segmenter is run on."""
-        geometry = self.tile_network.geometry
+        geometry = self.tile_geometry
         return self.tile_size or max(WORKING_TILE[self.preparation.dims] * geometry.scale, geometry.smallest_tile)
 
     def matching(self, dataset: Dataset) -> Dataset:

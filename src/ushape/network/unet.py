@@ -15,6 +15,7 @@ logits. Which sizes are legal, what is lost at the border and how far a pixel se
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
@@ -241,17 +242,18 @@ class UNet(nn.Module):
 
         Where no zeros reach, both compute the same numbers (see `ushape.geometry`), and this one no others. Instance
         and group normalisation take their mean from all that they are given, so such a network stays as it is. The
-        tensors are those of this network as they are now: changed in place they change for both.
+        tensors are those of this network: changed in place they change for both.
         """
         settings = settings_without_padding(self.settings)
         if settings == self.settings:
             return self
-        # On no device nothing is drawn that the given weights would replace.
-        with torch.device("meta"):
-            bare = UNet(**settings)
-        bare.load_state_dict(self.state_dict(), assign=True)
-        bare.geometry = self.geometry.without_padding
-        return bare.train(self.training)
+        # A tensor that the memo holds is taken as it is.
+        bare = copy.deepcopy(self, {id(tensor): tensor for tensor in (*self.parameters(), *self.buffers())})
+        bare.settings, bare.geometry = settings, self.geometry.without_padding
+        for module in bare.modules():
+            if isinstance(module, (nn.Conv2d, nn.Conv3d)):
+                module.padding = (0,) * self.dims
+        return bare
 
     def check(self, images: Tensor) -> None:
         """SizeError unless `images` is (B, in_channels, *size) of a legal size."""

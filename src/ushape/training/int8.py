@@ -97,7 +97,7 @@ def tiles_to_calibrate(
     Those of each image together; of a classifier the image, with sides that are legal. Images that cannot be used are
     left out, and told in `problems`.
     """
-    n, geometry = min(most, len(dataset)), model.tile_network.geometry
+    n, geometry = min(most, len(dataset)), model.tile_geometry
     for place in range(n):
         share = (place + 1) * most // n - place * most // n
         sample = dataset.samples[place * len(dataset) // n]
