@@ -104,7 +104,7 @@ def test_ours_is_the_first_and_all_are_there():
 
 
 def test_an_engine_that_this_version_lacks_is_a_row():
-    recipe = speed_step.auto_recipe(8, 32, 1)
+    recipe = speed_step.paper_case("tiny").recipe
     with pytest.raises(RecipeError, match=r"^expected an engine out of .*, found 'abacus'; choose one$"):
         speed_step.our_forward(recipe, "abacus")
     assert speed_step.our_forward(recipe, "torch").run() > 0
@@ -309,7 +309,7 @@ def test_a_forward_pass_in_int8_is_that_of_the_copy(monkeypatch):
     made = []
     real = speed_step.quantised_for_time
     monkeypatch.setattr(speed_step, "quantised_for_time", lambda *given: made.append(real(*given)) or made[-1])
-    recipe = speed_step.auto_recipe(8, 32, 1)
+    recipe = speed_step.paper_case("tiny").recipe
     assert speed_step.our_forward(recipe, "openvino").facts["dtype"] != "int8"
     assert made == []
     ready = speed_step.our_forward(recipe, "int8")

@@ -55,7 +55,8 @@ def what_was_trained(lines: Sequence[Line]) -> str:
 
 def scores_of(split: Split) -> tuple[str, ...]:
     """That stand in the race's table."""
-    return (*(("pixel error",) if split.membranes else ()), *split.scores)
+    first = ("pixel error",) if split.membranes and "pixel error" not in split.scores else ()
+    return (*first, *split.scores)
 
 
 def render_race(ours: Experiment, splits: Mapping[str, Split], peers: Mapping[str, Peer], records: Records) -> str:

@@ -44,9 +44,9 @@ __all__ = [
     "runs_openvino",
 ]
 
-CONVERTING_PAYS = 1.3e8
-"""Pixels of the working grid times channels of the first level from which on a conversion to OpenVINO, of some three
-seconds, is made up for: it takes 0.6 of PyTorch's time (docs/performance.md). 8 megapixels with 16 channels, 2 with
+CONVERTING_PAYS = 3e8
+"""Pixels of the working grid times channels of the first level from which on a conversion to OpenVINO, of two to three
+seconds, is made up for: it takes 0.7 of PyTorch's time (docs/performance.md). 19 megapixels with 16 channels, 5 with
 64."""
 Engine = Literal["auto", "torch", "openvino", "int8", "onnxruntime"]
 CPU_ENGINES = ("openvino", "int8", "onnxruntime")
