@@ -24,11 +24,13 @@ Conventions
   to go but through pixels that agree, and stays an error.
 
 It is Jain's definition, and not that of the script of ISBI 2012 (in Fiji), which leaves out holes and whole objects
-and counts only splits and mergers. The second number of `warping_errors` leaves them out too: it is of the same kind
-as the script's, but not the same number.
+and counts the pixels of splits and mergers only. The second number of `warping_errors` leaves them out too: it is of
+the same kind as the script's, but not the same number.
 
 References
 - Jain et al. 2010, Boundary Learning by Optimization with Topological Constraints (warping, warping error).
+- Minimum splits and mergers warping error, https://imagej.github.io/Minimum_Splits_and_Mergers_Warping_error (what
+  the script counts).
 - Bertrand 1994, Simple points, topological numbers and geodesic neighborhoods in cubic grids (simple points).
 """
 
