@@ -32,6 +32,7 @@ from speed.program import Sitting, measure, parser, tell
 from speed.tables import Table
 from ushape.data.dataset import Dataset
 from ushape.data.phantom import phantom_dataset
+from ushape.geometry import tiles
 from ushape.model import Model, load
 from ushape.run import train_run
 
@@ -63,16 +64,12 @@ def trained_model(sitting: Sitting) -> Path:
     return path
 
 
-def our_tiling(model: Model) -> tuple[int, float]:
-    """(side of our tiles, the share of it by which neighbouring tiles overlap)."""
-    geometry, tile = model.network.geometry, geometry_tile(model)
-    step = (tile - 2 * geometry.margin) // geometry.stride * geometry.stride
-    return tile, 1 - step / tile
-
-
-def geometry_tile(model: Model) -> int:
-    """The side of the model's tiles, as large as the network takes them."""
-    return model.network.geometry.legal_at_most(model.largest_tile())
+def our_tiling(model: Model, side: int) -> tuple[int, float]:
+    """(side of our tiles of a square image, the share of it by which neighbouring tiles overlap)."""
+    starts = [tile.read[0] for tile in tiles(model.tile_geometry, (side, side), model.largest_tile())]
+    (first, stop), *rest = sorted(set(starts))
+    tile = stop - first
+    return tile, 1 - (rest[0][0] - first) / tile if rest else 0.0
 
 
 def tasks(
@@ -82,7 +79,7 @@ def tasks(
 
     sides  of our tiles, each with each engine, beside what the model chooses
     """
-    tile, overlap = our_tiling(model)
+    tile, overlap = our_tiling(model, side)
     base = partial(Task, model=str(path), side=side)
     listed = {f"ushape, {engine}": base("ushape", engine=engine) for engine in engines}
     for engine, ours in product(engines, sides):

@@ -181,14 +181,14 @@ def test_agreement_is_that_of_the_worst_run(tmp_path):
 
 def test_others_get_our_tile_and_our_overlap():
     model = small_model()
-    tile, overlap = speed_predict.our_tiling(model)
+    tile, overlap = speed_predict.our_tiling(model, 600)
     quick = speed_predict.tasks(model, Path("m"), 600, ["torch"], thorough=False)
     assert sum("MONAI" in name for name in quick) == 1
     made = speed_predict.tasks(model, Path("m"), 600, ["torch"], thorough=True)
     assert sum("MONAI" in name for name in made) == 3
     first, *rest = made.values()
     assert (first.way, first.engine, first.precision, tile) == ("ushape", "torch", "auto", 96)
-    steps = {read.read[0][0] for read in tiles(model.network.geometry, (600, 600), tile)}
+    steps = {read.read[0][0] for read in tiles(model.tile_geometry, (600, 600), tile)}
     assert round(tile * (1 - overlap)) == np.diff(sorted(steps))[0]
     assert [(each.tile, each.overlap) for each in rest if "our tile" in name_of(made, each)] == [(tile, overlap)] * 2
     defaults = next(each for each in rest if "defaults" in name_of(made, each))

@@ -176,6 +176,16 @@ def test_prediction_leaves_the_padding_out_and_says_the_same(dims):
     assert model.tile_geometry == model.network.geometry
 
 
+def test_a_network_without_its_padding_is_not_saved(tmp_path):
+    model = small_model()
+    model.network = model.tile_network
+    with pytest.raises(
+        RecipeError, match="expected the network that was trained, found it without its padding, as it r"
+    ):
+        model.save(tmp_path / "m.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
 def test_weights_that_change_after_a_prediction_are_those_of_the_next():
     model, image = small_model(precision="float32"), noise(1, 40, 50)
     before = model.maps(image)

@@ -129,7 +129,7 @@ def test_a_model_file_tells_of_its_own_conversions_and_calls_others_stale(tmp_pa
     shelf.write("openvino", Conversion(f"{'0' * 64} openvino 1", {}, {"openvino": "1"}))
     made_by = choice.key_by("onnxruntime", key)
     shelf.write("onnxruntime", Conversion(made_by, {}, {"torch": "1"}))
-    stale = "stale: of other weights than the model's, and not used;"
+    stale = "stale: of other weights than the model's, or by an older version, and not used;"
     assert told() == (
         {"onnxruntime": {"torch": "1"}},
         ["openvino", "int8"],

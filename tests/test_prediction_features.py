@@ -7,6 +7,7 @@ import torch
 from ushape.errors import RecipeError
 from ushape.geometry import Geometry
 from ushape.network import unet
+from ushape.network.as_built import without_padding
 from ushape.network.classifier import Classifier
 from ushape.network.unet import UNet
 from ushape.prediction.features import Cells, feature_maps, features, levels_of
@@ -69,6 +70,18 @@ def test_features_do_not_depend_on_the_tile(name):
     for one, other in zip(whole, tiled, strict=True):
         assert one.values.max() > 0
         np.testing.assert_allclose(one.values, other.values, rtol=1e-5, atol=1e-5, err_msg=one.name)
+
+
+@pytest.mark.parametrize("name", [name for name, of in NETWORKS.items() if of["padding"] == "same"])
+def test_the_same_weights_without_padding_have_the_same_features(name):
+    network, image = network_of(name), image_of(83, 61)
+    bare = without_padding(network)
+    assert bare.geometry != network.geometry
+    for one, other in zip(feature_maps(network, image), feature_maps(bare, image), strict=True):
+        assert one.values.max() > 0
+        np.testing.assert_allclose(other.values, one.values, rtol=1e-5, atol=1e-5, err_msg=one.name)
+        for index in range(9):
+            assert other.cells.context(index) == one.cells.context(index)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from ushape.errors import DataError, RecipeError
+from ushape.network.as_built import without_padding
 from ushape.network.classifier import Classifier
 from ushape.network.unet import UNet
 from ushape.prediction.gradients import (
@@ -145,6 +146,19 @@ def test_nothing_outside_of_what_is_read_has_influence():
     assert (bottom - top, right - left) == (44, 44)
     assert found.sum() == pytest.approx(inside.sum())
     assert (inside > 0).mean() > 0.1
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_the_same_weights_without_padding_read_the_same_pixels(scale):
+    network, image = network_of(norm="batch", scale=scale), image_of(90, 90)
+    bare = without_padding(network)
+    assert bare.geometry != network.geometry
+    for place in [(5, 40), (38, 41), (89, 0)]:
+        assert reads(bare, place) == reads(network, place)
+        first = place[0] // scale * scale
+        assert reads(bare, place)[0] == bare.geometry.context(first, first + scale)
+        expected = influence(network, image, place)
+        np.testing.assert_allclose(influence(bare, image, place), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_touching_a_pixel_outside_of_what_is_read_changes_nothing():

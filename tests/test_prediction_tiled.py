@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ushape.errors import DataError, RecipeError, SizeError
 from ushape.geometry import Geometry, Tile, tiles
+from ushape.network.as_built import without_padding
 from ushape.network.unet import UNet
 from ushape.prediction.tiled import predict_tiled, predict_whole, read_tile
 
@@ -92,7 +93,7 @@ def test_tiled_is_whole(depth, padding, norm, scale, long, short, tall, more, ba
     assert np.abs(tiled - whole).max() < 1e-10
     assert np.abs(predict_whole(runner(network), image, network.geometry) - whole).max() < 1e-10
     # What was trained with padding needs none where its context can be read.
-    bare = network.without_padding()
+    bare = without_padding(network)
     assert bare.geometry.padding == "valid"
     tiled = predict_tiled(runner(bare), image, bare.geometry, tile_size, batch_size)
     assert np.abs(tiled - whole).max() < 1e-10
@@ -112,7 +113,7 @@ def test_tiled_is_whole_in_3_d(depth, padding, scale, size, more):
     tiled = predict_tiled(runner(network), image, network.geometry, network.geometry.smallest_tile + more)
     whole = predict_whole(runner(network), image, network.geometry)
     assert np.abs(tiled - whole).max() < 1e-10
-    bare = network.without_padding()
+    bare = without_padding(network)
     tiled = predict_tiled(runner(bare), image, bare.geometry, bare.geometry.smallest_tile + more)
     assert np.abs(tiled - whole).max() < 1e-10
 

@@ -1,12 +1,13 @@
 """Sizes and places: which input a network can take, what comes out, and which pixels it came from.
 
 A U-Net is a function on the infinite plane. The image is continued over that plane by mirroring (P11), and the
-network may be laid on it anywhere, as long as its read region begins at a multiple of its `stride`: pooling makes a
-U-Net equivariant to shifts by whole strides only (P5). Every tile here begins whole strides from every other one; so
-each pixel is computed from the same numbers whichever tile it falls in, and tiles can abut without a seam (P10).
+network may be laid on it anywhere, but all tiles of an image whole strides apart: pooling makes a U-Net equivariant to
+shifts by whole strides only (P5). So each pixel is computed from the same numbers whichever tile it falls in, and tiles
+can abut without a seam (P10).
 
 Where no zeros reach, a network with padding computes what the same weights compute without, if both pool the same
-pixels together. `Geometry.without_padding` lays it on the plane so: then nothing is computed in vain on the way up.
+pixels together. `Geometry.without_padding` lays it on the plane so: then hardly anything is computed in vain on the way
+up.
 
 Conventions: integers only, one axis at a time, 2-D and 3-D alike. Intervals are half open, (start, stop), in pixels
 of the image, whose first pixel is 0; a read region may begin before 0 and end after the image. A size is
@@ -134,7 +135,7 @@ class Geometry:
         below it, and a pooling takes each pixel from the two above it. The skips need less than the way over
         the bottom.
         """
-        shift = self._grid
+        shift = self.grid
         start = start // self.scale - shift
         stop = -(-stop // self.scale) - shift
         for _ in range(self.depth - 1):
@@ -147,8 +148,8 @@ class Geometry:
         return (start + shift) * self.scale, (stop + shift) * self.scale
 
     @property
-    def _grid(self) -> int:
-        """Where pooling cells begin, at the working scale, counted from a multiple of the stride.
+    def grid(self) -> int:
+        """Where pooling cells begin, in pixels of the working grid, counted from a multiple of the stride.
 
         Padding keeps them on the multiples. Without it the first cell of level l begins BLOCK * (2**l - 1) pixels
         inside the read region, and that is BLOCK before a multiple of 2**l at every level; the shift makes up for it.

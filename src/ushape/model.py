@@ -26,10 +26,10 @@ from ushape.data.images import is_grey
 from ushape.errors import DataError, RecipeError, UshapeError
 from ushape.geometry import Geometry
 from ushape.model_file import model_path, read_settings, read_tensors, shelf_of, whole_file, write_model
+from ushape.network.as_built import geometry_without_padding, is_altered, without_padding
 from ushape.network.classifier import Classifier
 from ushape.network.hardware import best_dtype, choose_device, in_best_format
-from ushape.network.skips import is_altered
-from ushape.network.unet import UNet, settings_without_padding
+from ushape.network.unet import UNet
 from ushape.prediction.choice import (
     CPU_ENGINES,
     Engine,
@@ -149,22 +149,13 @@ class Model:
 
     @property
     def tile_network(self) -> UNet | Classifier:
-        """The network as it runs on tiles: without padding, where that gives the same answers for less work.
-
-        A classifier has no tiles. What hooks change is run as it is.
-        """
-        if isinstance(self.network, Classifier) or is_altered(self.network):
-            return self.network
-        return self.network.without_padding()
+        """The network as it runs on tiles: without padding, where that gives the same answers for less work."""
+        return without_padding(self.network)
 
     @property
     def tile_geometry(self) -> Geometry:
         """That of `tile_network`, by which images are cut into tiles."""
-        network = self.network
-        kept = isinstance(network, Classifier) or is_altered(network)
-        if kept or settings_without_padding(network.settings) == network.settings:
-            return network.geometry
-        return network.geometry.without_padding
+        return geometry_without_padding(self.network)
 
     def runner(self) -> Runner:
         """What runs `tile_network`, on the model's device, by its engine and in its precision."""
@@ -288,9 +279,9 @@ class Model:
         """
         prepared = self.preparation(self.channels_first(image, axes))
         device, dtype = self.hardware()
-        # Maps of every level, so with the padding that they were learnt with.
-        tile_size = max(self.largest_tile(), self.network.geometry.smallest_tile)
-        return features(self.network, prepared, level, side, tile_size=tile_size, device=device, dtype=dtype)
+        return features(
+            self.tile_network, prepared, level, side, tile_size=self.largest_tile(), device=device, dtype=dtype
+        )
 
     def largest_tile(self) -> int:
         """Side of the tiles that a segmenter is run on."""
@@ -379,8 +370,16 @@ class Model:
         return tally.evaluation(problems)
 
     def save(self, path: Path | str) -> Path:
-        """Write the model file, complete or not at all; returns its path."""
+        """Write the model file, complete or not at all; returns its path.
+
+        RecipeError for a network made by `ushape.network.as_built.without_padding`, whose settings do not tell all.
+        """
         path = Path(path)
+        if self.network.geometry.shift:
+            raise RecipeError(
+                "expected the network that was trained, found it without its padding, as it runs on tiles; save the "
+                "model of the former"
+            )
         settings = {
             "network": self.network.settings,
             "preparation": asdict(self.preparation),

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ushape.errors import ModelFileError, UshapeError
-from ushape.network.unet import settings_without_padding
+from ushape.network.as_built import settings_without_padding
 from ushape.prediction.choice import CPU_ENGINES, key_by
 from ushape.prediction.conversions import Shelf, key_of, weights_key
 from ushape.targets.maps import Encoding
@@ -164,7 +164,7 @@ def unused_line(engine: str, other_weights: bool) -> str:
     if not other_weights:
         return "converted by another version, and not used; made anew when it is asked for"
     again = "make it anew with `ushape quantise`" if engine == "int8" else "made anew when it is asked for"
-    return f"stale: of other weights than the model's, and not used; {again}"
+    return f"stale: of other weights than the model's, or by an older version, and not used; {again}"
 
 
 def describe_model(path: Path | str) -> tuple[dict[str, Any], str]:

@@ -23,7 +23,7 @@ from ushape.errors import RecipeError
 from ushape.network.classifier import Classifier
 from ushape.network.unet import UNet
 
-__all__ = ["Filling", "is_altered", "n_skips", "without_skips"]
+__all__ = ["Filling", "n_skips", "without_skips"]
 
 Filling = Literal["zero", "mean"]
 """What stands in for a skip: zeros, or the mean of each of its channels over the map that is read (of a tile, where
@@ -33,11 +33,6 @@ an image is predicted by tiles). The mean keeps how strong a channel is and lose
 def n_skips(network: UNet | Classifier) -> int:
     """How many skips there are; none where a classifier reads the bottom."""
     return len((network.unet if isinstance(network, Classifier) else network).up)
-
-
-def is_altered(network: nn.Module) -> bool:
-    """Whether hooks may change what the network computes, as `without_skips` does: then only PyTorch knows it."""
-    return any(module._forward_pre_hooks or module._forward_hooks for module in network.modules())
 
 
 @contextmanager

@@ -15,9 +15,8 @@ logits. Which sizes are legal, what is lost at the border and how far a pixel se
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, cast
 
 import torch
@@ -27,7 +26,7 @@ from torch.nn import functional as F
 from ushape.errors import RecipeError, SizeError
 from ushape.geometry import Geometry, Padding
 
-__all__ = ["Block", "Norm", "UNet", "Up", "crop_to_centre", "fold", "settings_without_padding", "unfold"]
+__all__ = ["Block", "Norm", "UNet", "Up", "crop_to_centre", "fold", "unfold"]
 
 Norm = Literal["none", "batch", "instance", "group"]
 
@@ -237,24 +236,6 @@ class UNet(nn.Module):
             logits = logits.narrow(axis, 0, n)
         return logits
 
-    def without_padding(self) -> UNet:
-        """The same weights without padding, for pixels whose context is there to be read; itself where that differs.
-
-        Where no zeros reach, both compute the same numbers (see `ushape.geometry`), and this one no others. Instance
-        and group normalisation take their mean from all that they are given, so such a network stays as it is. The
-        tensors are those of this network: changed in place they change for both.
-        """
-        settings = settings_without_padding(self.settings)
-        if settings == self.settings:
-            return self
-        # A tensor that the memo holds is taken as it is.
-        bare = copy.deepcopy(self, {id(tensor): tensor for tensor in (*self.parameters(), *self.buffers())})
-        bare.settings, bare.geometry = settings, self.geometry.without_padding
-        for module in bare.modules():
-            if isinstance(module, (nn.Conv2d, nn.Conv3d)):
-                module.padding = (0,) * self.dims
-        return bare
-
     def check(self, images: Tensor) -> None:
         """SizeError unless `images` is (B, in_channels, *size) of a legal size."""
         if images.ndim != self.dims + 2 or images.shape[1] != self.in_channels:
@@ -265,12 +246,6 @@ class UNet(nn.Module):
             )
         for n in images.shape[2:]:
             self.geometry.output_size(int(n))
-
-
-def settings_without_padding(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the network that `UNet.without_padding` gives, from those of a network."""
-    pointwise = settings["norm"] in ("none", "batch")
-    return dict(settings) | ({"padding": "valid"} if pointwise else {})
 
 
 def check_settings(**settings: Any) -> None:

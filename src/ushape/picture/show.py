@@ -18,6 +18,7 @@ from ushape.errors import DataError, RecipeError
 from ushape.geometry import Tile
 from ushape.model import Model, Preparation, load
 from ushape.model_file import model_path
+from ushape.network.as_built import geometry_without_padding
 from ushape.network.classifier import Classifier
 from ushape.network.unet import UNet
 from ushape.picture import inside
@@ -168,7 +169,7 @@ def tiles_drawing(
             "name a segmenter"
         )
     loaded = None if model is None else load(model)
-    geometry = network.without_padding().geometry
+    geometry = geometry_without_padding(network)
     limit = loaded.largest_tile() if loaded else max(TILE_SIZE[network.dims], geometry.smallest_tile)
     limit = limit if tile_size is None else tile_size
     if image is None:

@@ -149,7 +149,7 @@ def quantised(shelf: Shelf, key: str) -> Conversion:
     if found is not None:
         return found
     reason = "a damaged one" if shelf.has("int8") else "none"
-    reason = "one of other weights" if shelf.read("int8") is not None else reason
+    reason = "one of other weights or by an older version" if shelf.read("int8") is not None else reason
     raise RecipeError(
         f"expected a network quantised to int8 beside the model, found {reason}; make it with: "
         "ushape quantise MODEL DATA"

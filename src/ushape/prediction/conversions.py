@@ -32,9 +32,9 @@ from safetensors.numpy import save_file
 from torch import Tensor, nn
 
 from ushape.errors import RecipeError
+from ushape.network.as_built import is_altered
 from ushape.network.classifier import Classifier
 from ushape.network.hardware import in_best_format
-from ushape.network.skips import is_altered
 from ushape.network.unet import UNet
 from ushape.prediction.engines import to_maps
 
@@ -103,11 +103,11 @@ class Keys:
         self.key = ""
 
     def __call__(self, network: Network, n_class_channels: int) -> str:
-        """The key; RecipeError where hooks change what the network computes, for which its weights do not speak."""
+        """The key; RecipeError where the network has been changed, so that its settings and weights do not tell all."""
         if is_altered(network):
             raise RecipeError(
-                "expected a network as it was trained for an engine other than torch, found one that hooks change, "
-                "such as cut skips; choose the engine torch"
+                "expected a network as it was trained for an engine other than torch, found one that was changed, as "
+                "by hooks that cut skips; choose the engine torch"
             )
         tensors, about = network.state_dict(), (n_class_channels, dict(network.settings))
         if any(tensor.is_inference() for tensor in tensors.values()):

@@ -64,9 +64,8 @@ class Cells:
     @property
     def shift(self) -> int:
         """Image pixels by which each cell begins before the multiple of the pitch that it stands for."""
-        without = self.geometry.padding == "valid"
-        # Below level 2 a shift of 2 pixels is one by whole cells.
-        return BLOCK * self.geometry.scale if without and self.level >= 2 else 0
+        # Above level 2 a shift of 2 pixels is one by whole cells.
+        return -self.geometry.grid * self.geometry.scale if self.level >= 2 else 0
 
     @property
     def lost(self) -> int:
@@ -87,14 +86,14 @@ class Cells:
         return (start + self.shift) // self.pitch, min((stop - 1 + self.shift) // self.pitch + 1, self.count(n))
 
     def first(self, read: int) -> int:
-        """Where value 0 lies in a map for which pixels from `read`, a multiple of the stride, on were read."""
+        """Where value 0 lies in a map for which pixels from `read` on were read, the beginning of a tile."""
         return (-self.shift - read - self.lost) // self.pitch
 
     def context(self, index: int) -> Interval:
         """The image pixels that value `index` depends on, exactly, as the smallest interval; maybe outside of it."""
         scale = self.geometry.scale
-        grid = BLOCK if self.geometry.padding == "valid" else 0
-        # Counted in cells of the pooling grid, which without padding begins 2 (working) pixels before the image.
+        grid = -self.geometry.grid
+        # Counted in cells of the pooling grid, which in a valid network begins 2 (working) pixels before the image.
         start = ((index * self.pitch - self.shift) // scale + grid) >> self.level
         stop = start + 1
         climbed = self.geometry.depth - 1 - self.level if self.side == "up" else 0

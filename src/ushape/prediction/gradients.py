@@ -338,7 +338,8 @@ def _window(network: UNet, where: NDArray[np.bool_]) -> tuple[tuple[int, ...], t
     starts, lengths = [], []
     for axis in range(where.ndim):
         marked = np.flatnonzero(where.any(axis=tuple(other for other in range(where.ndim) if other != axis)))
-        start = (int(marked[0]) - geometry.margin) // geometry.stride * geometry.stride
+        before = int(marked[0]) - geometry.margin - geometry.origin
+        start = before // geometry.stride * geometry.stride + geometry.origin
         starts.append(start)
         lengths.append(geometry.legal_at_least(int(marked[-1]) + 1 + geometry.margin - start))
     return tuple(starts), tuple(lengths)
