@@ -16,12 +16,15 @@ import ushape
 from bench import execution, provenance
 from bench.execution import Bench, Deadline
 from bench.experiments import Experiment, Run, Variant, experiments_named, read_experiments
-from bench.provenance import RecipeContents, code_version, without_words
+from bench.provenance import RecipeContents, code_version, recipe_fingerprint, short_hash, without_words
 from bench.records import Records
 from bench.splits import Part, Split, opened, read_splits
 from conftest import disc_image
 from ushape.errors import RecipeError
 from ushape.training import rules
+from ushape.training.examples import DataSummary
+from ushape.training.recipe import write_recipe
+from ushape.training.rules import plan_recipe
 from ushape.training.session import Listener
 
 TINY = ("network.channels=4", "network.depth=3", "patch=[32, 32]", "batch=2")
@@ -456,3 +459,11 @@ def test_the_command_can_be_started_as_the_page_says():
     done = subprocess.run([sys.executable, str(path), "--help"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "--dry-run" in done.stdout
+
+
+def test_a_later_field_that_changes_nothing_leaves_rows_as_they_are():
+    recipe = plan_recipe(DataSummary("d", "semantic", ("a", "b"), 1, 1, ((64, 64),)))
+    before = write_recipe(replace(recipe, reasons=())).replace("clip = 0.0\n", "")
+    assert recipe_fingerprint(recipe) == short_hash(before)
+    clipped = replace(recipe, optimiser=replace(recipe.optimiser, clip=0.5))
+    assert recipe_fingerprint(clipped) != recipe_fingerprint(recipe)

@@ -11,15 +11,20 @@ from ushape.targets.maps import encode
 from ushape.training.batches import Batches, to_training_image
 from ushape.training.examples import DataSummary
 from ushape.training.loop import new_state, train_steps
+from ushape.training.recipe import Recipe
 from ushape.training.rules import plan_recipe
 from ushape.training.schedule import Plan
 
 CPU = torch.device("cpu")
 
 
-def learn(n_steps: int) -> tuple[list[float], torch.Tensor]:
-    """(losses, the feature maps of the bottom in the last step)."""
+def recipe_of(**optimiser) -> Recipe:
     recipe = plan_recipe(DataSummary("d", "semantic", ("a", "b"), 1, 1, ((64, 64),)))
+    return replace(recipe, optimiser=replace(recipe.optimiser, **optimiser))
+
+
+def learn(n_steps: int, recipe: Recipe) -> tuple[list[float], torch.Tensor, float]:
+    """(losses, the feature maps of the bottom in the last step, how far all weights together have moved)."""
     mask = np.random.default_rng(0).integers(0, 2, (64, 64)).astype(np.int32)
     image = to_training_image(mask[None].astype(np.float32), encode(mask, recipe.encoding), 1.0, CPU)
     torch.manual_seed(0)
@@ -27,10 +32,12 @@ def learn(n_steps: int) -> tuple[list[float], torch.Tensor]:
     network = UNet(channels=4, depth=3, padding="same", norm="batch", dropout=0)
     batches = Batches([image], network.geometry, (32, 32), 2, replace(recipe.augmentation, noise=0.0), 0)
     state, seen = new_state(network, recipe, CPU), []
+    before = [weight.detach().clone() for weight in network.parameters()]
     network.bottom.register_forward_hook(lambda module, given, answer: seen.append(answer))
     state.plans = [Plan(0, n_steps, n_steps)]
     losses = [record.loss.item() for record in train_steps(state, batches, recipe, 0, CPU, torch.float32)]
-    return losses, seen[-1]
+    moved = [(weight - old).detach().norm() for weight, old in zip(network.parameters(), before, strict=True)]
+    return losses, seen[-1], torch.stack(moved).norm().item()
 
 
 @pytest.mark.parametrize("wide", [True, False])
@@ -38,14 +45,26 @@ def test_images_and_weights_lie_as_the_processor_wants_them(wide, monkeypatch):
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     monkeypatch.setattr(torch.cpu, "_is_avx512_supported", lambda: wide)
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: wide)
-    _, maps = learn(1)
+    _, maps, _ = learn(1, recipe_of())
     assert maps.is_contiguous(memory_format=torch.channels_last) == wide
     assert maps.is_contiguous() != wide
 
 
 def test_losses_do_not_depend_on_the_memory_format(monkeypatch):
     monkeypatch.setattr("ushape.training.loop.training_format", lambda device: torch.channels_last)
-    last, _ = learn(3)
+    last, *_ = learn(3, recipe_of())
     monkeypatch.setattr("ushape.training.loop.training_format", lambda device: torch.contiguous_format)
-    first, _ = learn(3)
+    first, *_ = learn(3, recipe_of())
     assert first == pytest.approx(last, rel=1e-4)
+
+
+def test_a_gradient_is_shortened_to_the_length_that_is_allowed():
+    """A step of plain SGD is the rate times the gradient; the rate is halved by the warm-up of one step."""
+
+    def length(clip: float) -> float:
+        return learn(1, recipe_of(name="sgd", momentum=0.0, learning_rate=0.02, warm_up=1, decay=0.0, clip=clip))[2]
+
+    free = length(0.0) / 0.01
+    assert free > 0.1
+    assert length(0.05) / 0.01 == pytest.approx(0.05, rel=1e-3)
+    assert length(2 * free) / 0.01 == pytest.approx(free, rel=1e-3)

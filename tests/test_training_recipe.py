@@ -39,6 +39,7 @@ def test_settings_are_applied_together_and_named_among_the_reasons():
         ("network=3", r"^expected a table for 'network', found '3'"),
         ("batch=0", r"^expected a batch of at least 1 patch, found 0"),
         ("patch=[100, 100]", r"^expected a patch whose sides are legal .* take 128 for 100$"),
+        ("optimiser.clip=-1", r"^expected optimiser.clip to be at least 0 .0 = as it is., found -1.0; change it$"),
         ("optimiser.name=adam", r"^expected optimiser.name to be adamw, muon or sgd, found 'adam'"),
         ('patch=["a", "b"]', r"^expected a patch of whole numbers like \[256, 256\], found \('a', 'b'\)"),
         ("normalisation=foo", r"^expected normalisation to be image or dataset, found 'foo'; choose one$"),

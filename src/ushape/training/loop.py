@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 
 from ushape.network.classifier import Classifier
 from ushape.network.hardware import autocast, best_dtype, in_best_format, training_format
@@ -127,6 +128,8 @@ def train_steps(
         )
         state.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        if settings.clip:
+            clip_grad_norm_(state.network.parameters(), settings.clip)
         state.optimiser.step()
         state.step += 1
         update_average(state, settings.average)

@@ -82,6 +82,7 @@ class OptimiserSettings:
     warm_up        steps over which the rate rises
     decay          share of the run, at its end, over which the rate falls to zero
     average        decay per step of the moving average of weights that is validated and kept; 0 = none
+    clip           the largest length of the gradient, over all weights; a longer one is shortened to it; 0 = as it is
     """
 
     name: Literal["adamw", "muon", "sgd"] = "adamw"
@@ -91,6 +92,7 @@ class OptimiserSettings:
     warm_up: int = 20
     decay: float = 0.5
     average: float = 0.98
+    clip: float = 0.0
 
     def __post_init__(self) -> None:
         if self.name not in RATES:
@@ -99,6 +101,8 @@ class OptimiserSettings:
             raise RecipeError(
                 f"expected optimiser.learning_rate to be more than 0, found {self.learning_rate}; raise it"
             )
+        if not self.clip >= 0:
+            raise RecipeError(f"expected optimiser.clip to be at least 0 (0 = as it is), found {self.clip}; change it")
         for name in ("decay", "average", "momentum"):
             if not 0 <= getattr(self, name) <= 1:
                 raise RecipeError(f"expected optimiser.{name} to be from 0 to 1, found {getattr(self, name)}")
