@@ -337,6 +337,21 @@ def test_wrong_options_are_told_once_and_before_any_image():
         small_model("instances", device="abacus").evaluate(data)
 
 
+def test_of_two_classes_the_threshold_of_the_model_decides(tmp_path):
+    ramp = np.linspace(0, 1, 101, dtype=np.float32)[None].repeat(20, axis=0)
+    maps = np.stack([1 - ramp, ramp])
+    model = small_model(decision=Decision(mask_threshold=0.7))
+    np.testing.assert_array_equal(model.decide(maps).labels, ramp > np.float32(0.7))
+    assert load(model.save(tmp_path / "model.safetensors")).decide(maps).labels.sum() == 20 * 30
+    # At one half it is the likelier class, and of three the likeliest whatever the threshold.
+    np.testing.assert_array_equal(small_model().decide(maps).labels, maps.argmax(axis=0))
+    three = small_model(
+        decision=Decision(mask_threshold=0.7), classes=("a", "b", "c"), encoding=Encoding("semantic", n_classes=3)
+    )
+    thirds = np.concatenate([maps * 0.8, np.full_like(maps[:1], 0.2)])
+    np.testing.assert_array_equal(three.decide(thirds).labels, thirds.argmax(axis=0))
+
+
 @pytest.mark.parametrize("task", ["semantic", "instances"])
 def test_each_image_is_counted_once_and_scored_as_if_alone(task, monkeypatch):
     counted = []

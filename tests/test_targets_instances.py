@@ -1,4 +1,4 @@
-"""Reading objects: encode and decode are inverses, rules drawn by hand, and a tuning that prefers plateaus."""
+"""Reading objects: encode and decode are inverses, and rules drawn by hand."""
 
 import json
 import os
@@ -17,7 +17,6 @@ from ushape.targets.instances import (
     default_decision,
     maps_to_instances,
     object_sizes,
-    tune_decision,
     typical_diameter,
     without_specks,
 )
@@ -210,14 +209,6 @@ def test_merging_is_what_its_definition_says(size, merging):
     np.testing.assert_array_equal(instances._merge(pieces, landscape, merging), expected)
 
 
-def test_the_best_of_few_decisions_says_how_good_maps_are():
-    decision = Decision()
-    assert instances.few_decisions(decision, Encoding("semantic")) == [decision]
-    assert [d.merging for d in instances.few_decisions(decision, Encoding("border"))] == [0.5, 0.65, 0.8]
-    assert [d.merging for d in instances.few_decisions(decision, Encoding("distance"))] == [0.7, 0.8, 0.9]
-    assert [d.seed_threshold for d in instances.few_decisions(decision, Encoding("ridge"))] == [0.5, 0.7, 0.9]
-
-
 def test_smoothing_merges_summits_that_noise_has_torn():
     rng = np.random.default_rng(0)
     mask = DRAWN["alone"]
@@ -261,112 +252,11 @@ def test_a_decision_survives_json():
     assert Decision.from_dict(json.loads(json.dumps(decision.to_dict()))) == decision
 
 
-def count_agreement(references, estimates):
-    """A score that only compares numbers of objects."""
-    return -float(
-        np.mean([abs(len(np.unique(r)) - len(np.unique(e))) for r, e in zip(references, estimates, strict=True)])
-    )
-
-
-def test_tuning_takes_the_middle_of_the_plateau():
-    # The saddle between the two objects is at 0.55, their summits are at 0.95: any threshold from 0.6 to 0.9 is right.
-    column = np.interp(np.arange(41), [0, 10, 20, 30, 40], [0.1, 0.95, 0.55, 0.95, 0.1])
-    maps = row_maps(column).repeat(9, axis=1)
-    reference = np.where(maps[1] > 0.5, np.where(np.arange(41) < 20, 1, 2), 0).astype(np.int32)
-    decision, value = tune_decision([maps], [reference], Encoding("ridge"), count_agreement)
-    assert value == 0
-    assert decision.seed_threshold in (0.7, 0.8)
-    assert decision.mask_threshold == 0.5
-    assert decision.smoothing == 1.0
-
-
-def test_tuning_prefers_a_plateau_to_a_spike():
-    curve = {0.2: 0.0, 0.3: 0.83, 0.4: 0.0, 0.5: 0.7, 0.6: 0.8, 0.7: 0.8, 0.8: 0.8, 0.9: 0.7}
-    maps = np.zeros((Encoding("ridge").n_channels, 1, 24), np.float32)
-    tried = []
-
-    def score(references, estimates):
-        tried.append(estimates)
-        return next(scores)
-
-    scores = iter([*curve.values(), *[0.8] * 40])
-    decision, value = tune_decision([maps], [np.ones((1, 24), np.int32)], Encoding("ridge"), score)
-    assert decision.seed_threshold == 0.7
-    assert value == 0.8
-    # 8 + 5 + 3 + 4 values, of which 3 had been tried before.
-    assert len(tried) == 17
-
-
-def test_inside_rims_merging_is_tuned_and_seeds_are_not():
-    # Between two cells the rim is at 0.6 to 0.7: what merges above 0.75 finds them.
-    maps = two_cells(np.linspace(0.6, 0.7, 20))
-    maps = np.where(maps[1] < 1, maps, np.array([0, 1, 0], np.float32)[:, None, None])
-    reference = np.where(np.arange(41) < 20, 1, 2).repeat(20).reshape(41, 20).T.astype(np.int32)
-    decision, value = tune_decision([maps], [reference], Encoding("border"), count_agreement)
-    default = default_decision(Encoding("border"), 410)
-    assert value == 0
-    assert decision.merging > 0.65 == default.merging
-    assert (decision.seed_threshold, decision.smoothing) == (default.seed_threshold, default.smoothing)
-
-
-@pytest.mark.parametrize(("kind", "merging"), [("border", (0.5, 0.8)), ("distance", (0.6, 0.9))])
-def test_tuning_stays_where_a_pass_or_a_border_means_something(kind, merging):
-    encoding, tried = Encoding(kind), set()
-
-    def read(maps, encoding, decision):
-        tried.add(decision)
-        return np.ones(maps.shape[1:], np.int32)
-
-    maps = np.zeros((encoding.n_channels, 4, 4), np.float32)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(instances, "maps_to_instances", read)
-        tune_decision([maps], [np.ones((4, 4), np.int32)], encoding, lambda references, estimates: 0.0)
-    assert (min(d.merging for d in tried), max(d.merging for d in tried)) == merging
-    assert len({d.merging for d in tried}) == 7
-    assert {(d.seed_threshold, d.smoothing) for d in tried} == {
-        (default_decision(encoding, 16).seed_threshold, default_decision(encoding, 16).smoothing)
-    }
-
-
-def test_tuning_passes_over_values_that_have_no_score():
-    nan = float("nan")
-    scores = iter([nan, nan, nan, 0.1, 0.9, 0.9, 0.9, 0.1, *[0.9] * 40])
-    maps = [np.zeros((2, 1, 24), np.float32)]
-    decision, _ = tune_decision(maps, [np.ones((1, 24), np.int32)], Encoding("ridge"), lambda r, e: next(scores))
-    assert decision.seed_threshold == 0.7
-
-
-def test_tuning_without_any_meaningful_score_keeps_the_default():
-    mask = DRAWN["alone"]
-    encoding = Encoding("border")
-    decision, value = tune_decision([perfect(mask, encoding)], [mask], encoding, lambda r, e: float("nan"))
-    assert decision == default_decision(encoding, float((mask > 0).sum()))
-    assert np.isnan(value)
-
-
-def test_tuning_passes_references_first_and_every_image():
-    mask = DRAWN["alone"]
-    encoding = Encoding("semantic")
-    maps = perfect((mask > 0).astype(np.int32), encoding)
-    seen = []
-
-    def score(references, estimates):
-        seen.append((references, estimates))
-        return count_agreement(references, estimates)
-
-    decision, value = tune_decision([maps, maps], [mask, mask], encoding, score)
-    assert value == 0
-    assert all(r[0] is mask and len(r) == len(e) == 2 and e[0].dtype == np.int32 for r, e in seen)
-    assert decision.mask_threshold == 0.5
-
-
 def test_messages_say_what_was_found():
     with pytest.raises(DataError, match=r"^expected 3 maps for the encoding 'border', found 2; read the maps with"):
         maps_to_instances(np.zeros((2, 4, 4), np.float32), Encoding("border"), Decision())
     with pytest.raises(DataError, match=r"^expected at least one object in the masks, found none; annotate some"):
         typical_diameter([np.zeros((3, 3), int)])
-    with pytest.raises(DataError, match=r"found 1 maps and 0 references; hold out at least one annotated image"):
-        tune_decision([np.zeros((2, 3, 3), np.float32)], [], Encoding("ridge"), count_agreement)
     with pytest.raises(RecipeError, match=r"^expected the decision's mask_threshold to be from 0 to 1, found 2"):
         Decision(mask_threshold=2)
     with pytest.raises(RecipeError, match=r"^expected the decision's min_size to be 0 or more, found -1"):

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from conftest import disc_dataset
+from ushape.data.dataset import Dataset, Sample
 from ushape.errors import RecipeError
-from ushape.training.examples import DataSummary
+from ushape.training.examples import DataSummary, Example, summarise
 from ushape.training.planning import make_plan
 from ushape.training.recipe import read_recipe, with_settings, write_recipe
 from ushape.training.rules import Speed, choose_width, paper_recipe, plan_recipe, working_scale
@@ -76,6 +77,49 @@ def test_large_objects_are_seen_on_a_coarser_grid():
     assert [working_scale(d) for d in (None, 10, 56, 57, 159, 160, 1000)] == [1, 1, 1, 2, 2, 4, 4]
     assert working_scale(None) == working_scale(12) == 1
     assert working_scale(40) < working_scale(100) <= working_scale(1000) == 4
+
+
+MEMBRANES = DataSummary("m", "semantic", ("a", "b"), 9, 1, ((512, 512),) * 9, pieces=68.0, thickness=8.0)
+
+
+def test_of_two_classes_large_pieces_are_seen_on_a_coarser_grid():
+    recipe = plan_recipe(MEMBRANES)
+    assert (recipe.network.scale, recipe.patch, recipe.batch) == (2, (256, 256), 2)
+    assert "pieces of 68 px, and the rarer class 8 px across, are still seen well at half" in recipe.reasons[0]
+    huge = replace(MEMBRANES, pieces=900.0, thickness=300.0)
+    assert plan_recipe(huge).network.scale == 2
+
+
+@pytest.mark.parametrize(
+    "changed", [{"pieces": 56.0}, {"thickness": 5.9}, {"sizes": ((40, 512, 512),)}, {"pieces": None, "thickness": None}]
+)
+def test_what_a_coarser_grid_would_lose_is_seen_in_full(changed):
+    recipe = plan_recipe(replace(MEMBRANES, **changed))
+    assert recipe.network.scale == 1
+    assert recipe.reasons[0].startswith("working scale 1: ")
+
+
+def test_small_steps_are_wanted_in_larger_numbers():
+    speed = Speed(1e-9)
+    coarse = plan_recipe(MEMBRANES, seconds=600, speed=speed)
+    full = plan_recipe(replace(MEMBRANES, pieces=20.0), seconds=600, speed=speed)
+    assert full.network.scale == 1
+    # A quarter of the pixels in a step, and three times as many steps: nearly the same width.
+    assert abs(coarse.network.channels - full.network.channels) <= 16
+    assert any("3000" in reason for reason in plan_recipe(MEMBRANES, seconds=60, speed=speed).reasons)
+
+
+def test_structures_of_two_classes_are_measured_and_of_others_not():
+    rows = (np.arange(200) + 40) % 80 >= 10
+    mask = (rows[:, None] & rows).astype(np.int32)
+    example = Example(Sample("m", lambda: mask, lambda: mask), mask[None].astype(np.float32), mask)
+    dataset = Dataset("m", (example.sample,), "semantic", ("membrane", "cell"))
+    summary = summarise(dataset, [example])
+    assert summary.pieces == pytest.approx(70 / np.sqrt(np.pi / 4), rel=0.2)
+    assert summary.thickness == pytest.approx(11, abs=2)
+    three = summarise(replace(dataset, classes=("a", "b", "c")), [example])
+    objects = summarise(replace(dataset, task="instances"), [example])
+    assert {(s.pieces, s.thickness) for s in (three, objects)} == {(None, None)}
 
 
 def test_a_larger_budget_never_gives_a_narrower_network():

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from conftest import disc_dataset
 from ushape.data.dataset import Dataset
 from ushape.errors import ModelFileError, RecipeError
-from ushape.model import Model
+from ushape.model import Model, load
 from ushape.network.unet import UNet
 from ushape.run import train_run
 from ushape.training.clock import Clock, Pace
@@ -255,6 +255,26 @@ def disc_classes(n: int, seed: int = 0) -> Dataset:
     objects = disc_dataset(n, seed)
     samples = [replace(s, mask=lambda s=s: (s.read_mask() > 0).astype("int32")) for s in objects.samples]
     return replace(objects, samples=tuple(samples), task="semantic")
+
+
+def test_of_two_classes_the_threshold_is_tuned_on_validation_and_kept(monkeypatch, tmp_path):
+    found = []
+
+    def tuned(maps, references, score):
+        found.append((len(maps), score(list(references), list(references))))
+        return 0.65
+
+    monkeypatch.setattr("ushape.training.session.tune_threshold", tuned)
+    validation = disc_classes(2, seed=50)
+    options = {"steps": 2, "device": "cpu", "settings": TINY}
+    finished = train_run(disc_classes(4), validation=validation, output=tmp_path / "run", **options)
+    # Of both validation images, by a score that is 1 where all is right.
+    assert found == [(2, 1.0)]
+    assert finished.model.decision.mask_threshold == 0.65
+    assert load(tmp_path / "run", device="cpu").decision.mask_threshold == 0.65
+    three = [replace(data, classes=("background", "disc", "ring")) for data in (disc_classes(4), validation)]
+    finished = train_run(three[0], validation=three[1], keep_folder=False, **options)
+    assert (len(found), finished.model.decision.mask_threshold) == (1, 0.5)
 
 
 def test_turned_copies_are_averaged_at_the_end_and_not_while_watching(monkeypatch):

@@ -22,8 +22,9 @@ from speed.counting import count_parameters
 from ushape.data.dataset import Dataset
 from ushape.preparation import Preparation
 from ushape.scoring.objects import score_of_choices
-from ushape.targets.instances import Decision, tune_decision
+from ushape.targets.instances import Decision
 from ushape.targets.maps import Encoding, encode
+from ushape.targets.tuning import tune_decision
 from ushape.training.examples import DataSummary, Example, read_examples, summarise
 from ushape.training.holdout import split_whole
 from ushape.training.recipe import Recipe

@@ -238,10 +238,11 @@ class Model:
         if self.task == "instances":
             instances = maps_to_instances(maps, self.encoding, self.decision)
             return Prediction(instances, maps, instances)
-        labels = maps[: self.encoding.n_class_channels].argmax(axis=0).astype(np.int32)
         if len(self.classes) != 2:
+            labels = maps[: self.encoding.n_class_channels].argmax(axis=0).astype(np.int32)
             return Prediction(labels, maps, None)
-        found = without_specks(ndimage.label(labels)[0].astype(np.int32), self.decision.min_size)
+        pieces = ndimage.label(maps[1] > self.decision.mask_threshold)[0].astype(np.int32)
+        found = without_specks(pieces, self.decision.min_size)
         return Prediction(np.minimum(found, 1), maps, found)
 
     def predict(

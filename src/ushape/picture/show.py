@@ -32,11 +32,10 @@ from ushape.picture.tiles import Answer, draw_tiles
 from ushape.prediction.tiled import TILE_SIZE, read_tile
 from ushape.training.batches import Batches, TrainingImage
 from ushape.training.classifying import to_label_tensors
-from ushape.training.examples import Example, make_preparation, to_training_images
+from ushape.training.examples import Example, make_preparation, spread, to_training_images
 from ushape.training.label_batches import LabelBatches
 from ushape.training.planning import make_plan
 from ushape.training.recipe import Recipe
-from ushape.training.session import spread
 
 __all__ = [
     "LOOKS",

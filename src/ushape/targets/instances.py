@@ -11,7 +11,7 @@ Conventions
 - probabilities (K, *space) float32 in [0, 1]: the classes first, summing to 1, then (kind `distance`) the distance.
 - instances (*space) int32: objects 1..n without a gap, 0 = background. Pixels are connected by their sides.
 - What has to be chosen (thresholds, sizes) stands in a `Decision`, which belongs into the model file; it is tuned on
-  validation images by `tune_decision`, never on the images that are scored.
+  validation images (`targets.tuning`), never on the images that are scored.
 
 References
 - Watershed from seeds: Beucher and Meyer 1993, as in `skimage.segmentation.watershed`.
@@ -23,8 +23,8 @@ from __future__ import annotations
 import heapq
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -40,10 +40,8 @@ from ushape.targets.maps import Encoding
 __all__ = [
     "Decision",
     "default_decision",
-    "few_decisions",
     "maps_to_instances",
     "object_sizes",
-    "tune_decision",
     "typical_diameter",
     "without_specks",
 ]
@@ -51,7 +49,6 @@ __all__ = [
 Float = NDArray[np.float32]
 Instances = NDArray[np.int32]
 Mask = NDArray[np.integer[Any]]
-Score = Callable[[list[Mask], list[Mask]], float]
 
 # An object or seed smaller than this share of the typical object is taken for noise unless tuning says otherwise.
 NOISE_SHARE = 0.05
@@ -334,106 +331,3 @@ def _without_small(instances: Instances, min_size: int) -> Instances:
     kept = kept[kept > 0]
     numbers[kept] = np.arange(1, len(kept) + 1)
     return numbers[instances]
-
-
-def tune_decision(
-    maps: Sequence[Float],
-    references: Sequence[Mask],
-    encoding: Encoding,
-    score: Score,
-    *,
-    tolerance: float = 0.002,
-) -> tuple[Decision, float]:
-    """The decision that suits validation images, chosen for being stable rather than for a lucky peak.
-
-    Each field is tried over a short list of values while the others stand still, the strongest first. The score of
-    a value is averaged with its neighbours', and of the values that are as good as the best, to the tolerance, the
-    middle one is taken: a threshold in the middle of a plateau still holds on the next image. Some 20 decisions
-    are tried in all, so the cost is bounded: each reads every map once.
-
-    Args:
-        maps: (K, *space) probabilities of each validation image.
-        references: (*space) instances of the same images.
-        encoding: of the maps.
-        score: (references, estimates) -> a number, the larger the better; nan says nothing.
-        tolerance: differences of the score up to this do not count.
-
-    Returns:
-        The decision, and its score on these images (which is a score used for choosing, not a result).
-    """
-    if not maps or len(maps) != len(references):
-        raise DataError(
-            f"expected a reference for each of at least one set of maps, found {len(maps)} maps and "
-            f"{len(references)} references; hold out at least one annotated image for validation"
-        )
-    sizes = object_sizes(references)
-    typical = float(np.median(sizes)) if sizes.size else 200.0
-    decision = default_decision(encoding, typical, np.asarray(references[0]).ndim)
-    known: dict[Decision, float] = {}
-
-    def value(tried: Decision) -> float:
-        if tried not in known:
-            known[tried] = score(list(references), [maps_to_instances(m, encoding, tried) for m in maps])
-        return known[tried]
-
-    for field, choices in _choices(encoding, typical).items():
-        tried = [replace(decision, **{field: choice}) for choice in choices]
-        values = np.array([value(t) for t in tried])
-        if not np.isnan(values).all():
-            decision = tried[_middle_of_plateau(values, tolerance)]
-    return decision, value(decision)
-
-
-def _choices(encoding: Encoding, typical: float) -> dict[str, list[Any]]:
-    """The values of each field to try, by rising value, the strongest field first."""
-    # Small objects of a new image may be real: what is removed stays far below the typical object.
-    choices: dict[str, list[Any]] = {
-        "seed_threshold": [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
-        "mask_threshold": [0.3, 0.4, 0.5, 0.6, 0.7],
-        "smoothing": [0.0, 1.0, 2.0],
-        "min_size": sorted({round(share * typical) for share in (0.0, 0.02, NOISE_SHARE, 0.1, 0.15)}),
-    }
-    if encoding.kind == "semantic":
-        del choices["seed_threshold"], choices["smoothing"]
-    if encoding.kind in ("border", "distance"):
-        # Seeds and smoothing stand: few validation images cannot tell how crowded the next ones are.
-        del choices["seed_threshold"], choices["smoothing"]
-        least = 0.5 if encoding.kind == "border" else 0.6
-        choices = {"merging": [round(least + 0.05 * i, 2) for i in range(7)]} | choices
-    if encoding.kind == "border":
-        choices["mask_threshold"] = [0.4, 0.5, 0.6]
-    return choices
-
-
-def few_decisions(decision: Decision, encoding: Encoding) -> list[Decision]:
-    """Three decisions, or one where nothing is to be chosen, of which the best one says how good maps are.
-
-    Decisions are tuned when training ends, so one that suits early weights must not decide which weights are best.
-    """
-    tried: dict[str, tuple[str, tuple[float, ...]]] = {
-        "border": ("merging", (0.5, 0.65, 0.8)),
-        "ridge": ("seed_threshold", (0.5, 0.7, 0.9)),
-        "distance": ("merging", (0.7, 0.8, 0.9)),
-    }
-    if encoding.kind not in tried:
-        return [decision]
-    field, values = tried[encoding.kind]
-    return [Decision.from_dict(decision.to_dict() | {field: value}) for value in values]
-
-
-def _middle_of_plateau(values: NDArray[np.float64], tolerance: float) -> int:
-    """The index in the middle of the run of near-best values; a value counts with its neighbours.
-
-    Of a run of even length the better of the two middle ones is taken.
-    """
-    values = np.where(np.isnan(values), np.nanmin(values), values)
-    padded = np.pad(values, 1, mode="edge")
-    smooth = (padded[:-2] + padded[1:-1] + padded[2:]) / 3
-    good = smooth >= smooth.max() - tolerance
-    start = stop = int(smooth.argmax())
-    while start > 0 and good[start - 1]:
-        start -= 1
-    while stop < len(good) - 1 and good[stop + 1]:
-        stop += 1
-    low, high = (start + stop) // 2, (start + stop + 1) // 2
-    return high if values[high] > values[low] else low

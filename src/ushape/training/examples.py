@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -24,16 +24,21 @@ from ushape.model import Preparation
 from ushape.preparation import shrunk
 from ushape.targets.instances import typical_diameter
 from ushape.targets.maps import encode
+from ushape.targets.structures import piece_diameter, thickness
 from ushape.training.batches import TrainingImage, to_training_image
 from ushape.training.recipe import Recipe
 
-__all__ = ["DataSummary", "Example", "make_preparation", "read_examples", "summarise", "to_training_images"]
+__all__ = ["DataSummary", "Example", "make_preparation", "read_examples", "spread", "summarise", "to_training_images"]
+
+Each = TypeVar("Each")
 
 LARGEST_KEPT = 256
 """Pixels of the shorter side of an image that is classified as a whole, about: what is kept in memory of a photograph;
 twice what a classifier looks at, so that shrinking it the rest of the way still averages."""
 SPACINGS_READ = 20
 """Files whose spacing is looked up, at most, to know the usual one."""
+MEASURED = 20
+"""Masks of two classes whose structures are measured, at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +79,8 @@ class DataSummary:
     shares      of the labelled pixels that are of each class; empty for instances
     spacing     the usual size of a pixel, where the files say it
     colours     to show the classes in; empty where nobody chose any
+    pieces      of two classes: the diameter in pixels of the connected pieces of the second one; else None
+    thickness   of two classes: how many pixels the rarer one is across; else None
     neighbours  what classified images say about being mirrored and turned; None where they say nothing
     """
 
@@ -88,6 +95,8 @@ class DataSummary:
     spacing: Spacing | None = None
     neighbours: Neighbours | None = None
     colours: tuple[Colour, ...] = ()
+    pieces: float | None = None
+    thickness: float | None = None
 
     @property
     def dims(self) -> int:
@@ -98,6 +107,12 @@ class DataSummary:
     def median_size(self) -> tuple[int, ...]:
         """The median of each side."""
         return tuple(sorted(sides)[len(sides) // 2] for sides in zip(*self.sizes, strict=True))
+
+
+def spread(items: Sequence[Each], count: int) -> list[Each]:
+    """At most `count` of the items, evenly spread over their order."""
+    count = min(len(items), count)
+    return [items[index * len(items) // count] for index in range(count)]
 
 
 def read_example(sample: Sample) -> Example:
@@ -180,6 +195,8 @@ def summarise(dataset: Dataset, examples: Sequence[Example]) -> DataSummary:
     masks = [example.mask for example in examples] if dataset.task == "instances" else []
     diameter = typical_diameter([mask for mask in masks if (mask > 0).any()]) if masks else None
     sizes = tuple(example.image.shape[1:] for example in examples)
+    two = dataset.task == "semantic" and len(dataset.classes) == 2
+    measured = [example.mask for example in spread(examples, MEASURED)] if two else []
     return DataSummary(
         dataset.name,
         dataset.task,
@@ -191,6 +208,8 @@ def summarise(dataset: Dataset, examples: Sequence[Example]) -> DataSummary:
         class_shares(dataset, examples),
         usual_spacing([example.sample for example in examples], examples[0].image.ndim - 1),
         colours=dataset.colours,
+        pieces=piece_diameter(measured),
+        thickness=thickness(measured),
     )
 
 
@@ -230,8 +249,7 @@ def usual_spacing(samples: Sequence[Sample], dims: int) -> Spacing | None:
 
     What the data set says comes first, then what the images' files say.
     """
-    count = min(len(samples), SPACINGS_READ)
-    chosen = [samples[index * len(samples) // count] for index in range(count)]
+    chosen = spread(samples, SPACINGS_READ)
     told = [s.spacing or (read_spacing(s.files[0]) if s.files else None) for s in chosen]
     # A page of a volume's file has no depth.
     known = [Spacing(s.values[-dims:], s.unit) for s in told if s is not None and len(s.values) >= dims]

@@ -57,11 +57,15 @@ WIDTHS = (64, 48, 32, 24, 16)
 """Channels to choose from, multiples of 8 so that the matrix units are full."""
 STEPS_WANTED = 1000
 """A network should see at least this many steps in its budget; a narrower one that does learns more."""
+SMALL_STEPS_WANTED = 3000
+"""The same of steps that have a quarter of the pixels."""
 ROUNDS_WANTED = 8
 """A classifier should see each image at least so often."""
 HALF_FROM, QUARTER_FROM = 57, 160
 """Pixels across from which objects are seen at half the resolution and at a quarter: 28 px are enough for their shape,
 and few enough for the whole of one to be seen. Cells of 113 to 120 px still gain from half (docs/results.md)."""
+THINNEST = 3
+"""Pixels across of the rarer of two classes on the working grid, at least: thinner ones would break."""
 TRAINING_SHARE = 0.85
 """Share of the budget that is left for the steps themselves, for the choice of the width."""
 WORKING_PATCH = {2: 256, 3: 64}
@@ -91,20 +95,42 @@ def working_scale(diameter: float | None) -> int:
     return 2 if diameter < QUARTER_FROM else 4
 
 
-def minutes_wanted(step_seconds: float) -> str:
-    """The budget that holds STEPS_WANTED steps, in words."""
-    minutes = max(1, math.ceil(STEPS_WANTED * step_seconds / TRAINING_SHARE / 60))
+def choose_scale(summary: DataSummary) -> tuple[int, str]:
+    """(working scale, sentence): how coarse the data may be looked at; results are at full size."""
+    if summary.diameter is not None:
+        scale = working_scale(summary.diameter)
+        return scale, (
+            f"working scale {scale}: typical objects of {summary.diameter:.0f} px are seen at about "
+            f"{summary.diameter / scale:.0f} px; results are at full size"
+        )
+    if summary.pieces is None or summary.thickness is None:
+        return 1, "working scale 1: nothing is known about the size of objects, so no detail is given up"
+    told = f"pieces of {summary.pieces:.0f} px, and the rarer class {summary.thickness:.0f} px across"
+    # Tried in 2-D only, and no coarser than half.
+    if summary.dims == 2 and summary.pieces >= HALF_FROM and summary.thickness >= 2 * THINNEST:
+        return 2, (
+            f"working scale 2: {told}, are still seen well at half the resolution, where pieces are kept whole and "
+            "apart better; results are at full size"
+        )
+    return 1, f"working scale 1: {told}, might be lost on a coarser grid"
+
+
+def minutes_wanted(step_seconds: float, steps: int) -> str:
+    """The budget that holds so many steps, in words."""
+    minutes = max(1, math.ceil(steps * step_seconds / TRAINING_SHARE / 60))
     return f"{minutes} minute{'s' if minutes > 1 else ''}"
 
 
-def choose_width(speed: Speed | None, seconds: float | None, pixels: int) -> tuple[int, str]:
-    """(channels, sentence): the widest network that still sees enough steps."""
+def choose_width(
+    speed: Speed | None, seconds: float | None, pixels: int, wanted: int = STEPS_WANTED
+) -> tuple[int, str]:
+    """(channels, sentence): the widest network that still sees enough steps, `wanted` of them."""
     if speed is None or seconds is None:
         return 32, "32 channels: the default where no time budget was measured against"
     wider = None
     for channels in WIDTHS:
         steps = int(seconds / speed.step_seconds(channels, pixels))
-        if steps >= STEPS_WANTED:
+        if steps >= wanted:
             break
         wider = channels
     told = (
@@ -112,14 +138,14 @@ def choose_width(speed: Speed | None, seconds: float | None, pixels: int) -> tup
     )
     if wider is None:
         return channels, f"{channels} channels, the paper's width: {told} steps of it"
-    if steps < STEPS_WANTED:
+    if steps < wanted:
         return channels, (
-            f"{channels} channels, the fewest to choose from: {told} steps only; the {STEPS_WANTED} that a network "
-            f"should see would take about {minutes_wanted(speed.step_seconds(channels, pixels))}"
+            f"{channels} channels, the fewest to choose from: {told} steps only; the {wanted} that a network "
+            f"should see would take about {minutes_wanted(speed.step_seconds(channels, pixels), wanted)}"
         )
     return channels, (
         f"{channels} channels: {told} steps, enough to learn; the next wider network, of {wider} channels, would see "
-        f"fewer than {STEPS_WANTED}: it is for about {minutes_wanted(speed.step_seconds(wider, pixels))}"
+        f"fewer than {wanted}: it is for about {minutes_wanted(speed.step_seconds(wider, pixels), wanted)}"
     )
 
 
@@ -198,13 +224,8 @@ def plan_recipe(summary: DataSummary, *, seconds: float | None = None, speed: Sp
     if summary.task == "classification":
         channels, rounds, reason = choose_rounds(speed, seconds, pixels_per_image(summary.sizes) * summary.n_images)
         return plan_classifier(summary, channels, rounds, reason)
-    scale = working_scale(summary.diameter)
-    reasons = [
-        f"working scale {scale}: typical objects of {summary.diameter:.0f} px are seen at about "
-        f"{summary.diameter / scale:.0f} px; results are at full size"
-        if summary.diameter is not None
-        else "working scale 1: nothing is known about the size of objects, so no detail is given up"
-    ]
+    scale, reason = choose_scale(summary)
+    reasons = [reason]
     encoding, reason = choose_encoding(summary)
     reasons.append(reason)
     depth = 5 if summary.dims == 2 else 4
@@ -217,15 +238,20 @@ def plan_recipe(summary: DataSummary, *, seconds: float | None = None, speed: Sp
             "narrow, and stronger changes of zoom and grey values"
         )
     geometry = Geometry(depth, "same", scale)
-    largest = WORKING_PATCH[summary.dims] * scale
+    # Of two classes a coarser grid keeps patches of as many pixels of the image: many steps of a quarter of the work
+    # learn more than four times the context (docs/results.md).
+    coarser = scale if summary.task == "instances" else 1
+    largest = WORKING_PATCH[summary.dims] * coarser
     patch = tuple(min(largest, geometry.legal_at_least(n)) for n in summary.median_size)
-    working_pixels = math.prod(patch) // scale**summary.dims
-    batch = max(2, min(32, STEP_PIXELS[summary.dims] // working_pixels))
+    batch = max(2, min(32, STEP_PIXELS[summary.dims] * coarser**summary.dims // math.prod(patch)))
+    enough = "enough for the whole context of a pixel; " if coarser == scale else ""
     reasons.append(
-        f"batches of {batch} patches of {' x '.join(map(str, patch))} px: enough for the whole context of a pixel; "
-        "small batches, because many small steps learn more than few large ones in the same time"
+        f"batches of {batch} patches of {' x '.join(map(str, patch))} px: {enough}small "
+        f"{'batches' if enough else 'ones'}, because many small steps learn more than few large ones in the same time"
     )
-    channels, reason = choose_width(speed, seconds, working_pixels * batch)
+    working_pixels = batch * math.prod(patch) // scale**summary.dims
+    wanted = STEPS_WANTED if coarser == scale else SMALL_STEPS_WANTED
+    channels, reason = choose_width(speed, seconds, working_pixels, wanted)
     reasons.append(reason)
     reasons.append(
         "padded convolutions with batch normalisation, Muon and a moving average of weights: they learn most in "

@@ -33,11 +33,12 @@ from ushape.network.unet import UNet
 from ushape.scoring.calibration import Calibration, count_calibration
 from ushape.scoring.objects import score_of_choices
 from ushape.tally import Tally, pieces
-from ushape.targets.instances import NOISE_SHARE, Decision, default_decision, few_decisions, object_sizes, tune_decision
+from ushape.targets.instances import NOISE_SHARE, Decision, default_decision, object_sizes
+from ushape.targets.tuning import few_decisions, tune_decision, tune_threshold
 from ushape.training.batches import Batch, Batches
 from ushape.training.checkpoint import load_checkpoint, save_checkpoint, write_lines
 from ushape.training.clock import FIRST_GUESS, JUDGING_SHARE, VALIDATIONS, WATCHING_SHARE, Clock, Pace
-from ushape.training.examples import Example, make_preparation, to_training_images
+from ushape.training.examples import Example, make_preparation, spread, to_training_images
 from ushape.training.loop import new_state, train_steps
 from ushape.training.planning import Planned
 from ushape.training.recipe import write_recipe
@@ -84,12 +85,6 @@ def versions() -> dict[str, str]:
         "torch": torch.__version__,
         "numpy": np.__version__,
     }
-
-
-def spread(examples: Sequence[Example], count: int) -> list[Example]:
-    """At most `count` of the examples, evenly spread over their order."""
-    count = min(len(examples), count)
-    return [examples[index * len(examples) // count] for index in range(count)]
 
 
 @contextmanager
@@ -237,8 +232,12 @@ class Session:
         return spread(held, max(least, self.pace.affordable(len(held), JUDGING_SHARE, views=views)))
 
     def tuned(self) -> list[Example]:
-        """Those of them that thresholds are tuned on; none where masks hold classes."""
-        return spread(self.judged(), TUNING_IMAGES) if self.task == "instances" else []
+        """Those of them that thresholds are tuned on; none where masks hold three classes and more."""
+        return spread(self.judged(), TUNING_IMAGES) if self.task == "instances" or self.of_two_classes() else []
+
+    def of_two_classes(self) -> bool:
+        """Whether each pixel is of one of two classes, so that a threshold decides."""
+        return self.task == "semantic" and len(self.planned.summary.classes) == 2
 
     def plan(self, stop: int) -> None:
         """Make or revise the plan: train until step `stop`."""
@@ -400,7 +399,7 @@ class Session:
         maps = {example.sample.name: model.maps(example.image) for example in tuned}
         if tuned:
             references = [example.mask for example in tuned]
-            self.decision, _ = tune_decision(list(maps.values()), references, self.recipe.encoding, self.score_labels)
+            self.decision = self.best_decision(list(maps.values()), references)
             model.decision = self.decision
             self.event("decision", **self.decision.to_dict())
         labels, calibration = {}, None
@@ -415,6 +414,12 @@ class Session:
         evaluation = replace(tally.evaluation(), calibration=calibration)
         model.facts = self.facts(evaluation.scores)
         return model, evaluation, labels
+
+    def best_decision(self, maps: Sequence[NDArray[np.float32]], references: Sequence[NDArray[Any]]) -> Decision:
+        """What suits these maps best, without a lucky peak."""
+        if self.of_two_classes():
+            return replace(self.decision, mask_threshold=tune_threshold(maps, references, self.score_labels))
+        return tune_decision(maps, references, self.recipe.encoding, self.score_labels)[0]
 
     def calibration(self, maps: NDArray[np.float32], reference: NDArray[Any]) -> Calibration:
         """How sure and how right the network was: of the foreground, or of the classes where there are several."""
