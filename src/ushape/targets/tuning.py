@@ -31,8 +31,8 @@ __all__ = ["few_decisions", "tune_decision", "tune_threshold"]
 
 Score = Callable[[list[Mask], list[Mask]], float]
 
-THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
-"""Between two classes. Further out a network is so wrong that a threshold does not mend it."""
+THRESHOLDS = (0.4, 0.45, 0.5, 0.55, 0.6)
+"""Between two classes. Few images held out may ask for more, which other images then pay for (docs/results.md)."""
 
 
 def tune_decision(
@@ -86,7 +86,7 @@ def tune_decision(
 def tune_threshold(
     maps: Sequence[Float], references: Sequence[Mask], score: Score, *, tolerance: float = 0.002
 ) -> float:
-    """The probability above which a pixel is of the second of two classes, from 0.3 to 0.7.
+    """The probability above which a pixel is of the second of two classes, from 0.4 to 0.6.
 
     A network that has learnt a few images by heart is too sure of the class that it has seen most of: at one half the
     rarer class, such as thin membranes, loses pixels (docs/results.md). Chosen as in `tune_decision`.
