@@ -194,6 +194,19 @@ def test_the_recipe_learns_by_sgd_with_momentum():
         assert weight.item() == pytest.approx(expected, rel=1e-6)
 
 
+def test_what_the_paper_leaves_open_is_told_to_be_a_choice():
+    """Numbers that the paper does not give stand, as they are in the recipe, in one sentence of it and on the page."""
+    recipe = paper_recipe(CELLS)
+    [told] = [reason for reason in recipe.reasons if reason.startswith("choices, since the paper is silent")]
+    page = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
+    chosen = recipe.optimiser
+    for words in (f"learning rate {chosen.learning_rate:g}", f"last {chosen.decay:.0%}".replace("%", " %")):
+        assert words in told
+        assert words.removeprefix("learning rate ") in page
+    assert f"no longer than {chosen.clip:g}" in told
+    assert f"longer than {chosen.clip:g}, over all weights" in " ".join(page.split())
+
+
 def training_image(recipe, size=(96, 100)):
     """A phantom as training holds it, and its mask."""
     image, mask = phantom_image(0, size)
