@@ -147,6 +147,27 @@ def test_links_lead_somewhere():
     assert not {name: links for name, links in broken.items() if links}
 
 
+def test_the_race_in_the_readme_is_that_of_the_rows():
+    rows = [json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "benchmarks" / "rows").glob("*-test.json")]
+    measured = {
+        (row["split"], row["recipe"], row["budget"], name): value
+        for row in rows
+        if row["seed"] == 0
+        for name, value in row["scores"]["test"].items()
+    }
+    lines = [line.strip("| \n").split(" | ") for line in (ROOT / "README.md").read_text("utf-8").splitlines()]
+    (head,) = (cells for cells in lines if cells[0] == "scored on")
+    ways = {"ushape": "auto", "MONAI's tutorial loop": "monai", "plain PyTorch loop": "plain", "nnU-Net 2d": "nnunet"}
+    told = 0
+    for split, score in (("dic-hela-01", "SEG"), ("isbi2012", "pixel error")):
+        (cells,) = (cells for cells in lines if f"({split}), {score}" in cells[0])
+        for title, cell in zip(head[1:], cells[1:], strict=True):
+            way, budget = title.split(", ")
+            assert cell.strip("*") == f"{measured[split, ways[way], budget, score]:.3f}", (split, title)
+            told += 1
+    assert told == 8
+
+
 @pytest.mark.parametrize("path", documents(), ids=lambda path: path.name)
 def test_examples_run(path, tmp_path):
     """Blocks that begin with ```python runs, one after the other in one program, in an empty folder."""
