@@ -27,8 +27,8 @@ SCRIPTS = (
     ("speed_sampling.py",),
 )
 PAGE = REPOSITORY / "docs" / "performance.md"
-ORDER = ("step", "widths", "step-avx2", "predict", "sizes", "sampling")
-"""Of the results in the page."""
+ORDER = ("step", "widths", "step-avx2", "predict", "sizes", "sampling", "gpu")
+"""Of the results in the page; the last is of a script of its own, for a machine that has a GPU."""
 
 
 def run_all(form: str, folder: Path) -> list[str]:

@@ -142,17 +142,22 @@ def next_loss(records: Iterator[Record]) -> float:
     return next(records).loss.item()
 
 
-def our_step(recipe: Recipe) -> Prepared:
-    """The loop that trains, sampling included."""
-    side = recipe.patch[0]
+def our_records(recipe: Recipe, device: torch.device = CPU) -> tuple[Iterator[Record], dict[str, object]]:
+    """(the loop that trains, sampling included, without an end; facts of its network)."""
+    side, dtype = recipe.patch[0], best_dtype(device)
     summary, example = cells(max(256, side + side // 4))
-    images = to_training_images([example], recipe, make_preparation(recipe, summary, [example]), CPU)
+    images = to_training_images([example], recipe, make_preparation(recipe, summary, [example]), device)
     batches = Batches(images, recipe.geometry, recipe.patch, recipe.batch, recipe.augmentation, 0, recipe.foreground)
     network = our_network(recipe)
-    facts = facts_of(network, (recipe.batch, 1, *recipe.patch), best_dtype(CPU), backward=True)
-    state = new_state(network, recipe, CPU)
+    facts = facts_of(network, (recipe.batch, 1, *recipe.patch), dtype, backward=True)
+    state = new_state(network, recipe, device)
     state.plans = [Plan(0, ENDLESS, ENDLESS)]
-    records = train_steps(state, batches, recipe, 0, CPU, best_dtype(CPU))
+    return train_steps(state, batches, recipe, 0, device, dtype), facts
+
+
+def our_step(recipe: Recipe) -> Prepared:
+    """The loop that trains, a step at a time."""
+    records, facts = our_records(recipe)
     return Prepared(timed(partial(next_loss, records)), facts)
 
 

@@ -15,6 +15,7 @@ import torch
 from packaging.requirements import Requirement
 
 import speed_all
+import speed_gpu
 import speed_predict
 import speed_sampling
 import speed_step
@@ -26,7 +27,7 @@ from speed.machine import OLD_PROCESSOR
 from speed.peers import PEERS, TextbookUNet
 from speed.predicting import Task, in_own_process, mosaic, whole_window, window_of
 from speed.program import Sitting
-from speed.tables import Result, Table, draw, write_result
+from speed.tables import Result, Table, draw, read_result, write_result
 from ushape.data.dataset import Dataset, Sample
 from ushape.data.phantom import phantom_dataset
 from ushape.errors import RecipeError
@@ -77,6 +78,26 @@ def test_the_plain_step_learns():
     images = torch.randn(1, 1, 32, 32)
     losses = [speed_step.step_of(network, optimiser, images, fast=False) for _ in range(5)]
     assert losses[-1] < losses[0]
+
+
+def test_the_script_for_a_gpu_measures_the_loop_and_a_prediction(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["x", "--device", "cpu", "--form", "tiny", "--output", str(tmp_path)])
+    speed_gpu.main()
+    steps, predicted = read_result(tmp_path / "gpu.json").tables
+    assert [len(each.seconds) for each in (*steps.outcomes, *predicted.outcomes)] == [2] * 4
+    one, two = (each.facts["GFLOP"] for each in steps.outcomes[:2])
+    assert two == 2 * one
+    assert float(steps.outcomes[1].facts["30 000 tiles"].removesuffix(" min")) > 0
+    records, _ = speed_step.our_records(speed_step.auto_recipe(8, 32, 2))
+    assert speed_gpu.computing_seconds(records, 1, torch.device("cpu")) == 0
+    assert "Self CPU" in capsys.readouterr().err
+
+
+def test_a_gpu_that_is_not_there_is_told(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["x"])
+    with pytest.raises(SystemExit, match=r"^expected a device this machine has"):
+        speed_gpu.main()
 
 
 def test_our_step_is_the_loop_with_its_sampling():
@@ -379,7 +400,8 @@ def test_a_script_that_fails_is_told_and_the_others_run(tmp_path, monkeypatch):
 
 def test_every_script_is_run_and_has_a_place_in_the_page():
     scripts = {path.name for path in BENCHMARKS.glob("speed_*.py")} - {"speed_all.py"}
-    assert {name for name, *_ in speed_all.SCRIPTS} == scripts
+    # Of a GPU there is a script of its own.
+    assert {name for name, *_ in speed_all.SCRIPTS} == scripts - {"speed_gpu.py"}
     text = "".join((BENCHMARKS / name).read_text("utf-8") for name in scripts)
     assert [name for name in speed_all.ORDER if f'"{name}"' not in text] == []
 

@@ -5,11 +5,20 @@ import platform
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
 from ushape.errors import RecipeError
-from ushape.network.hardware import best_dtype, choose_device, describe_device, set_threads, training_format
+from ushape.network.hardware import (
+    best_dtype,
+    choose_device,
+    describe_device,
+    finish,
+    set_threads,
+    to_device,
+    training_format,
+)
 
 ASK = "import torch; from ushape.network.hardware import best_dtype; print(best_dtype(torch.device('cpu')))"
 
@@ -65,6 +74,29 @@ def test_threads_obey_the_environment(monkeypatch):
         assert set_threads() == len(os.sched_getaffinity(0))
     finally:
         torch.set_num_threads(before)
+
+
+def test_numbers_go_to_a_gpu_without_waiting_for_it(monkeypatch):
+    values = np.arange(3)
+    assert to_device(values, torch.device("cpu")).tolist() == [0, 1, 2]
+    asked = []
+
+    class Pinned:
+        def to(self, device, non_blocking=False):
+            asked.append((device.type, non_blocking))
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: Pinned())
+    to_device(values, torch.device("cuda"))
+    assert asked == [("cuda", True)]
+
+
+def test_a_gpus_work_is_waited_for(monkeypatch):
+    waited = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    monkeypatch.setattr(torch.mps, "synchronize", lambda: waited.append("mps"))
+    for name in ("cpu", "cuda:1", "mps"):
+        finish(torch.device(name))
+    assert waited == [torch.device("cuda:1"), "mps"]
 
 
 @pytest.mark.gpu

@@ -68,3 +68,24 @@ def test_a_gradient_is_shortened_to_the_length_that_is_allowed():
     assert free > 0.1
     assert length(0.05) / 0.01 == pytest.approx(0.05, rel=1e-3)
     assert length(2 * free) / 0.01 == pytest.approx(free, rel=1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("optimiser", [{}, {"name": "sgd", "momentum": 0.99, "learning_rate": 0.001, "clip": 0.5}])
+def test_no_step_on_a_gpu_waits_for_the_gpu(optimiser):
+    recipe, device = recipe_of(**optimiser), torch.device("cuda")
+    mask = np.random.default_rng(0).integers(0, 2, (64, 64)).astype(np.int32)
+    image = to_training_image(mask[None].astype(np.float32), encode(mask, recipe.encoding), 1.0, device)
+    network = UNet(channels=8, depth=3, padding="same", norm="batch")
+    batches = Batches([image], network.geometry, (32, 32), 2, recipe.augmentation, 0)
+    state = new_state(network, recipe, device)
+    state.plans = [Plan(0, 6, 6)]
+    records = train_steps(state, batches, recipe, 0, device, torch.bfloat16)
+    losses = [next(records).loss, next(records).loss]
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        losses += [record.loss for record in records]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.isfinite(torch.stack(losses)).all()

@@ -21,7 +21,7 @@ from ushape.model import Model, load
 from ushape.network.unet import UNet
 from ushape.run import train_run
 from ushape.training.clock import Clock, Pace
-from ushape.training.session import Listener
+from ushape.training.session import Listener, Session
 
 TINY = ["network.channels=4", "network.depth=3", "patch=[32, 32]", "batch=2"]
 
@@ -191,6 +191,21 @@ def test_a_clock_sets_the_number_of_steps_and_every_change_is_an_event(tmp_path)
     assert len(plans) > 1
     assert finished.steps == plans[-1]["stop"] != plans[0]["stop"]
     assert all(first["step"] <= second["step"] for first, second in pairwise(plans))
+
+
+def test_what_a_gpu_has_only_been_asked_for_counts_as_time(monkeypatch):
+    """Of 12 steps each is reported, so that each is waited for; the first one is no measure."""
+    monkeypatch.setattr("ushape.training.session.finish", lambda device: time.sleep(0.1))
+    paces = []
+    real = Session.follow
+
+    def follow(session, first, asked):
+        paces.append(session.pace)
+        return real(session, first, asked)
+
+    monkeypatch.setattr(Session, "follow", follow)
+    tiny_run()
+    assert paces[0].step_seconds > 0.1
 
 
 def test_many_held_out_images_do_not_use_up_a_short_budget():

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,9 @@ import torch
 
 from bench.provenance import processor
 from speed.interleave import Competitor, Limits, Prepared, interleave, timed
-from ushape.network.hardware import best_dtype
+from ushape.network.hardware import best_dtype, describe_device, finish
 
-__all__ = ["CEILINGS", "CEILING_COPY", "OLD_PROCESSOR", "describe", "flags_in", "measure_ceilings", "sentence"]
+__all__ = ["CEILINGS", "CEILING_COPY", "CPU", "OLD_PROCESSOR", "describe", "flags_in", "measure_ceilings", "sentence"]
 
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8")
 """What decides how fast a processor multiplies; in /proc/cpuinfo's words."""
@@ -59,11 +60,11 @@ def memory_gigabytes(meminfo: str) -> float:
     return 0.0
 
 
-def describe() -> dict[str, Any]:
-    """The machine, as numbers and words ready for JSON."""
+def describe(device: torch.device = CPU) -> dict[str, Any]:
+    """The machine, as numbers and words ready for JSON; device is what computes."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
-        "processor": processor(),
+        "processor": processor() if device.type == "cpu" else f"{describe_device(device)}, beside {processor()}",
         "flags": list(flags_in(read_text("/proc/cpuinfo"))),
         "cores": cores,
         "threads": torch.get_num_threads(),
@@ -71,35 +72,42 @@ def describe() -> dict[str, Any]:
         "system": platform.system(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "dtype": str(best_dtype(CPU)).removeprefix("torch."),
+        "dtype": str(best_dtype(device)).removeprefix("torch."),
         "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
 
 
-def product(side: int, dtype: torch.dtype) -> Prepared:
+def done_on(device: torch.device, work: Callable[[], object]) -> None:
+    """Do the work, to its end."""
+    work()
+    finish(device)
+
+
+def product(side: int, dtype: torch.dtype, device: torch.device = CPU) -> Prepared:
     """A product of two square matrices, to be timed."""
-    one, other = torch.randn(side, side).to(dtype), torch.randn(side, side).to(dtype)
-    out = torch.empty(side, side, dtype=dtype)
-    return Prepared(timed(partial(torch.mm, one, other, out=out)), {"amount": 2 * side**3})
+    one, other = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    out = torch.empty_like(one)
+    return Prepared(timed(partial(done_on, device, partial(torch.mm, one, other, out=out))), {"amount": 2 * side**3})
 
 
-def copy(n_bytes: int) -> Prepared:
+def copy(n_bytes: int, device: torch.device = CPU) -> Prepared:
     """A copy of memory, to be timed."""
-    source = torch.ones(n_bytes // 4)
+    source = torch.ones(n_bytes // 4, device=device)
     target = torch.empty_like(source)
-    return Prepared(timed(partial(target.copy_, source)), {"amount": 2 * n_bytes})
+    return Prepared(timed(partial(done_on, device, partial(target.copy_, source))), {"amount": 2 * n_bytes})
 
 
-def measure_ceilings(side: int, n_bytes: int) -> dict[str, float]:
+def measure_ceilings(side: int, n_bytes: int, device: torch.device = CPU) -> dict[str, float]:
     """Thousand million operations (for the copy: bytes) per second, by CEILINGS' names and CEILING_COPY; medians.
 
     side     of the matrices; bfloat16 is left out where the processor lacks it
     n_bytes  that are copied; far more than any cache holds
     """
     # Where the processor has no bfloat16, torch multiplies number by number: minutes, for a figure that limits nothing.
-    dtypes = {name: dtype for name, dtype in CEILINGS.items() if dtype in (torch.float32, best_dtype(CPU))}
-    competitors = [Competitor(name, partial(product, side, dtype)) for name, dtype in dtypes.items()]
-    outcomes = interleave([*competitors, Competitor(CEILING_COPY, partial(copy, n_bytes))], LIMITS)
+    dtypes = {name: dtype for name, dtype in CEILINGS.items() if dtype in (torch.float32, best_dtype(device))}
+    competitors = [Competitor(name, partial(product, side, dtype, device)) for name, dtype in dtypes.items()]
+    copying = Competitor(CEILING_COPY, partial(copy, n_bytes, device))
+    outcomes = interleave([*competitors, copying], LIMITS)
     return {each.name: each.facts["amount"] / each.median / 1e9 for each in outcomes if not each.failed}
 
 

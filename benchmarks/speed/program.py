@@ -11,8 +11,10 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import torch
+
 from bench.provenance import REPOSITORY, commit
-from speed.machine import describe, measure_ceilings
+from speed.machine import CPU, describe, measure_ceilings
 from speed.tables import FORMS, Result, Table, render, write_result
 from ushape.network.hardware import set_threads
 
@@ -21,6 +23,8 @@ __all__ = ["RESULTS", "Sitting", "measure", "parser", "tell"]
 RESULTS = REPOSITORY / "runs" / "speed"
 CEILING_SIZES = {"tiny": (256, 2**22), "quick": (2048, 2**28), "full": (4096, 2**28)}
 """Side of the matrices that are multiplied, and bytes that are copied."""
+GPU_CEILING_SIZES = (8192, 2**30)
+"""The same on a GPU, which smaller ones do not fill."""
 PEERS = (
     "monai",
     "dynamic-network-architectures",
@@ -64,13 +68,21 @@ def versions() -> dict[str, str]:
     return found
 
 
-def measure(sitting: Sitting, name: str, title: str, about: str, tables: Callable[[Sitting], list[Table]]) -> Result:
+def measure(
+    sitting: Sitting,
+    name: str,
+    title: str,
+    about: str,
+    tables: Callable[[Sitting], list[Table]],
+    device: torch.device = CPU,
+) -> Result:
     """Measure, write the result and print its tables."""
     begun = time.perf_counter()
     set_threads()
     tell(f"{name}: ceilings")
-    ceilings = measure_ceilings(*CEILING_SIZES[sitting.form])
-    result = Result(name, title, about, sitting.form, describe(), ceilings, tables(sitting), versions=versions())
+    sizes = CEILING_SIZES[sitting.form] if device.type == "cpu" else GPU_CEILING_SIZES
+    ceilings, machine = measure_ceilings(*sizes, device), describe(device)
+    result = Result(name, title, about, sitting.form, machine, ceilings, tables(sitting), versions=versions())
     named, dirty = commit("benchmarks/speed", "benchmarks/speed_*.py")
     now = datetime.now(UTC).isoformat(timespec="seconds")
     result = replace(result, seconds=time.perf_counter() - begun, commit=named, dirty=dirty, date=now)

@@ -11,9 +11,11 @@ import os
 import platform
 import sys
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from ushape.errors import RecipeError
 
@@ -22,9 +24,11 @@ __all__ = [
     "best_dtype",
     "choose_device",
     "describe_device",
+    "finish",
     "in_best_format",
     "peak_memory",
     "set_threads",
+    "to_device",
     "training_format",
 ]
 
@@ -79,6 +83,20 @@ def in_best_format(
     if getattr(network, "dims", 2) == 2:
         return network.to(device=device, memory_format=memory_format)  # type: ignore[call-overload,no-any-return]
     return network.to(device=device)
+
+
+def to_device(values: NDArray[Any], device: torch.device) -> Tensor:
+    """The array on the device; a GPU gets it through pinned memory, so that the program need not wait for it."""
+    tensor = torch.from_numpy(values)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def finish(device: torch.device) -> None:
+    """Wait until all that was asked of a GPU is done: it works behind the program's back, a processor does not."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def set_threads() -> int:

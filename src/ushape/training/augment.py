@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from ushape.errors import RecipeError
 from ushape.geometry import mirrored
+from ushape.network.hardware import to_device
 
 __all__ = [
     "Augmentation",
@@ -35,6 +36,8 @@ __all__ = [
     "vary_grey_values",
     "warp_coordinates",
 ]
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -126,10 +129,10 @@ def draw_warp(augmentation: Augmentation, centre: tuple[float, ...], rng: np.ran
 
 
 @lru_cache(maxsize=32)
-def spline_matrix(n: int, nodes: int) -> Tensor:
+def spline_matrix(n: int, nodes: int, device: torch.device = CPU) -> Tensor:
     """(n, nodes): cubic interpolation of values on `nodes` evenly spaced nodes at n pixels (natural spline)."""
     spline = CubicSpline(np.linspace(0, 1, nodes), np.eye(nodes), bc_type="natural")
-    return torch.from_numpy(spline(np.linspace(0, 1, n))).float()
+    return torch.from_numpy(spline(np.linspace(0, 1, n))).float().to(device)
 
 
 def warp_coordinates(warp: Warp, patch: tuple[int, ...], device: torch.device) -> Tensor:
@@ -141,7 +144,7 @@ def warp_coordinates(warp: Warp, patch: tuple[int, ...], device: torch.device) -
     dims = len(patch)
 
     def on_device(values: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(values.astype(np.float32)).to(device)
+        return to_device(values.astype(np.float32), device)
 
     offsets = [np.arange(n) - (n - 1) / 2 for n in patch]
     constant = np.empty((dims, *patch[:-1], 1))
@@ -157,7 +160,7 @@ def warp_coordinates(warp: Warp, patch: tuple[int, ...], device: torch.device) -
             bent = np.moveaxis(np.tensordot(spline_matrix(n, bent.shape[axis]).numpy(), bent, (1, axis)), 0, axis)
         # The only product of matrices: displacements are small, so that one of lower precision, where a program has
         # asked for that, still moves no pixel far.
-        coordinates += on_device(bent) @ spline_matrix(patch[-1], bent.shape[-1]).T.to(device)
+        coordinates += on_device(bent) @ spline_matrix(patch[-1], bent.shape[-1], device).T
     return coordinates
 
 
@@ -195,7 +198,7 @@ def copy_patch(planes: Tensor, warp: Warp, patch: tuple[int, ...]) -> Tensor:
         offsets = np.arange(patch[other]) - (patch[other] - 1) / 2
         index = np.rint(warp.centre[axis] + warp.matrix[axis, other] * offsets).astype(np.int64)
         index = mirrored(int(index.min()), int(index.max()) + 1, planes.shape[axis + 1])[index - index.min()]
-        window = window.index_select(axis + 1, torch.from_numpy(index).to(planes.device))
+        window = window.index_select(axis + 1, to_device(index, planes.device))
     return window.permute(0, *(1 + order.index(axis) for axis in range(len(order)))).contiguous()
 
 
@@ -221,7 +224,7 @@ def vary_grey_values(image: Tensor, augmentation: Augmentation, rng: np.random.G
     shape = (n_channels, *[1] * (image.ndim - 1))
 
     def each(values: list[float]) -> Tensor:
-        return torch.tensor(values, device=image.device, dtype=image.dtype).view(shape)
+        return to_device(np.array(values, np.float32), image.device).to(image.dtype).view(shape)
 
     scale, offset = each([1.0] * n_channels), each([0.0] * n_channels)
     if augmentation.gamma > 1:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from ushape.network.hardware import to_device
 from ushape.training.augment import Augmentation, spline_matrix
 from ushape.training.batches import Batch
 
@@ -39,9 +40,9 @@ def draw_matrices(augmentation: Augmentation, n: int, dims: int, rng: np.random.
 
 def smooth_fields(nodes: NDArray[np.float64], size: Sequence[int], device: torch.device) -> Tensor:
     """Displacements (n, dims, *nodes) on coarse grids -> (n, dims, *size), by cubic splines (P17)."""
-    fields = torch.from_numpy(nodes).float().to(device)
+    fields = to_device(nodes.astype(np.float32), device)
     for axis, n in enumerate(size, start=2):
-        matrix = spline_matrix(n, fields.shape[axis]).to(device)
+        matrix = spline_matrix(n, fields.shape[axis], device)
         fields = torch.tensordot(fields, matrix, dims=([axis], [1])).movedim(-1, axis)
     return fields
 
@@ -50,18 +51,18 @@ def warp_images(images: Tensor, augmentation: Augmentation, rng: np.random.Gener
     """Images (n, C, *size), each resampled once with a warp of its own; beyond the border they are mirrored."""
     n, size = len(images), images.shape[2:]
     dims, device = len(size), images.device
-    matrices = torch.from_numpy(draw_matrices(augmentation, n, dims, rng)).float().to(device)
+    matrices = to_device(draw_matrices(augmentation, n, dims, rng).astype(np.float32), device)
     axes = [torch.arange(side, device=device, dtype=torch.float32) - (side - 1) / 2 for side in size]
     offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"))
     source = torch.einsum("nij,j...->ni...", matrices, offsets)
-    shifts = torch.from_numpy(rng.uniform(-1, 1, size=(n, dims)) * augmentation.shift).float().to(device)
+    shifts = to_device((rng.uniform(-1, 1, size=(n, dims)) * augmentation.shift).astype(np.float32), device)
     source = source + shifts.view(n, dims, *[1] * dims)
     if augmentation.elastic:
         nodes = rng.normal(scale=augmentation.elastic, size=(n, dims, *[augmentation.elastic_nodes] * dims))
         source = source + smooth_fields(nodes, size, device)
     # grid_sample wants the last axis first, as the last dimension, and -1 to 1 from the first pixel to the last.
-    scale = torch.tensor([2 / max(1, side - 1) for side in size], device=device).view(1, dims, *[1] * dims)
-    grid = (source * scale).flip(1).movedim(1, -1)
+    scale = to_device(np.array([2 / max(1, side - 1) for side in size], np.float32), device)
+    grid = (source * scale.view(1, dims, *[1] * dims)).flip(1).movedim(1, -1)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=True)
 
 
@@ -71,7 +72,7 @@ def vary_images(images: Tensor, augmentation: Augmentation, rng: np.random.Gener
     shape = (n, n_channels, *[1] * (images.ndim - 2))
 
     def each(values: NDArray[np.float64]) -> Tensor:
-        return torch.from_numpy(values).float().to(images.device).view(shape)
+        return to_device(values.astype(np.float32), images.device).view(shape)
 
     def factors(largest: float) -> Tensor:
         return each(np.exp(rng.uniform(-1, 1, size=(n, n_channels)) * np.log(largest)))
@@ -121,7 +122,7 @@ class LabelBatches:
     def __call__(self, k: int) -> Batch:
         """Batch k: images (B, C, *size) float32, classes (B,) int64, weights (B,) float32."""
         rng = np.random.default_rng((self.seed, 1, k))
-        members = torch.from_numpy(self.members(k)).to(self.images.device)
+        members = to_device(self.members(k), self.images.device)
         labels = self.labels[members]
         images = warp_images(self.images[members].float(), self.augmentation, rng)
         return Batch(vary_images(images, self.augmentation, rng), labels, self.weights[labels], None)

@@ -28,7 +28,7 @@ import ushape
 from ushape.errors import RecipeError
 from ushape.model import Evaluation, Model, score_masks
 from ushape.network.classifier import Classifier
-from ushape.network.hardware import best_dtype
+from ushape.network.hardware import best_dtype, finish
 from ushape.network.unet import UNet
 from ushape.scoring.calibration import Calibration, count_calibration
 from ushape.scoring.objects import score_of_choices
@@ -258,6 +258,10 @@ class Session:
         step, stop = self.state.step, self.state.plans[-1].stop
         return step >= stop or (VALIDATIONS * step) // stop > (VALIDATIONS * (step - 1)) // stop
 
+    def is_report_step(self) -> bool:
+        """Whether a row of the history is due."""
+        return self.state.step % max(1, self.state.plans[-1].stop // REPORTS) == 0
+
     def watch(self, model: Model) -> float:
         """The score of the watched images, at the best of the tried thresholds."""
         score = 0.0
@@ -350,8 +354,11 @@ class Session:
         revised = saved = begun = time.perf_counter()
         spent = 0.0
         for record in train_steps(self.state, self.batches, self.recipe, self.seed, self.device, self.dtype):
-            now = time.perf_counter()
             n_timed = record.step - first - 1
+            if n_timed in (0, *EARLY_REVISIONS) or self.is_report_step() or self.is_validation_step():
+                # What a GPU has only been asked for takes its time too.
+                finish(self.device)
+            now = time.perf_counter()
             # The first step after a start is slower than the rest, and is no measure.
             if n_timed > 0:
                 spent += now - begun
@@ -360,7 +367,7 @@ class Session:
                 self.revise()
                 revised = now
             validation = self.validate() if self.is_validation_step() else None
-            if validation is not None or record.step % max(1, self.state.plans[-1].stop // REPORTS) == 0:
+            if validation is not None or self.is_report_step():
                 self.note(record.step, float(record.loss), record.learning_rate, validation)
             if time.perf_counter() - saved > CHECKPOINT_SECONDS:
                 self.save_checkpoint()
