@@ -79,6 +79,21 @@ def test_large_objects_are_seen_on_a_coarser_grid():
     assert working_scale(40) < working_scale(100) <= working_scale(1000) == 4
 
 
+@pytest.mark.parametrize(
+    ("diameter", "scale", "side"), [(30.0, 1, 256), (59.0, 2, 256), (110.0, 2, 256), (170.0, 4, 512)]
+)
+def test_a_step_has_two_patches_and_on_a_coarser_grid_a_quarter_of_the_pixels(diameter, scale, side):
+    recipe = plan_recipe(replace(CELLS, diameter=diameter))
+    assert (recipe.network.scale, recipe.patch, recipe.batch) == (scale, (side, side), 2)
+
+
+def test_volumes_keep_their_patches_on_a_coarser_grid():
+    volumes = replace(CELLS, sizes=((200, 200, 200),) * 10)
+    full, coarse = plan_recipe(replace(volumes, diameter=30.0)), plan_recipe(volumes)
+    assert (full.patch, coarse.patch) == ((64,) * 3, (128,) * 3)
+    assert (full.batch, coarse.batch) == (2, 2)
+
+
 MEMBRANES = DataSummary("m", "semantic", ("a", "b"), 9, 1, ((512, 512),) * 9, pieces=68.0, thickness=8.0)
 
 

@@ -69,7 +69,7 @@ THINNEST = 3
 TRAINING_SHARE = 0.85
 """Share of the budget that is left for the steps themselves, for the choice of the width."""
 WORKING_PATCH = {2: 256, 3: 64}
-"""Side of a patch on the working grid, by number of axes."""
+"""Side of a patch on the working grid, by number of axes; in 2-D half of it where that is coarser than the image."""
 STEP_PIXELS = {2: 2 * 256**2, 3: 2 * 40**3}
 """Pixels in a step, about, by number of axes: more, smaller steps learn more in the same time (docs/results.md), and
 two patches are enough for the statistics of batch normalisation."""
@@ -238,19 +238,20 @@ def plan_recipe(summary: DataSummary, *, seconds: float | None = None, speed: Sp
             "narrow, and stronger changes of zoom and grey values"
         )
     geometry = Geometry(depth, "same", scale)
-    # Of two classes a coarser grid keeps patches of as many pixels of the image: many steps of a quarter of the work
-    # learn more than four times the context (docs/results.md).
-    coarser = scale if summary.task == "instances" else 1
-    largest = WORKING_PATCH[summary.dims] * coarser
+    # On a coarser grid many steps of a quarter of the work learn more than four times the context (docs/results.md).
+    # Tried in 2-D only.
+    small = scale > 1 and summary.dims == 2
+    largest = WORKING_PATCH[summary.dims] * scale // (2 if small else 1)
     patch = tuple(min(largest, geometry.legal_at_least(n)) for n in summary.median_size)
-    batch = max(2, min(32, STEP_PIXELS[summary.dims] * coarser**summary.dims // math.prod(patch)))
-    enough = "enough for the whole context of a pixel; " if coarser == scale else ""
+    step_pixels = STEP_PIXELS[summary.dims] * scale**summary.dims // (4 if small else 1)
+    batch = max(2, min(32, step_pixels // math.prod(patch)))
+    enough = "" if small else "enough for the whole context of a pixel; "
     reasons.append(
         f"batches of {batch} patches of {' x '.join(map(str, patch))} px: {enough}small "
         f"{'batches' if enough else 'ones'}, because many small steps learn more than few large ones in the same time"
     )
     working_pixels = batch * math.prod(patch) // scale**summary.dims
-    wanted = STEPS_WANTED if coarser == scale else SMALL_STEPS_WANTED
+    wanted = SMALL_STEPS_WANTED if small else STEPS_WANTED
     channels, reason = choose_width(speed, seconds, working_pixels, wanted)
     reasons.append(reason)
     reasons.append(
