@@ -283,9 +283,9 @@ def with_share(outcomes: list[Outcome]) -> list[Outcome]:
 
 
 def share_tables(sitting: Sitting) -> list[Table]:
-    """What sampling takes of a step: `auto` for small cells, and for large ones, seen at half their size."""
+    """What sampling takes of a step of `auto`: small cells, large ones seen at half their size, and larger patches."""
     made = []
-    for patch, diameter in ((256, 30.0), (512, 80.0)) if sitting.form != "tiny" else ((64, 30.0),):
+    for patch, diameter in ((256, 30.0), (256, 80.0), (512, 80.0)) if sitting.form != "tiny" else ((64, 30.0),):
         recipe = first_recipe(patch, diameter)
         if sitting.form == "tiny":
             recipe = replace(recipe, network=replace(recipe.network, channels=8))
