@@ -168,6 +168,33 @@ def test_the_race_in_the_readme_is_that_of_the_rows():
     assert told == 8
 
 
+def test_the_speed_of_prediction_in_the_readme_is_that_of_the_table():
+    table = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8").partition("<!-- speed predict -->")[2]
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line[:2] == "| "]
+    rows = {cells[0]: cells for cells in lines[1:] if len(cells) == len(lines[0])}
+    monai, *ours = (
+        {
+            head: float(cell.split()[0].rstrip("%-") or "nan")
+            for head, cell in zip(lines[0][1:], rows[name][1:], strict=True)
+        }
+        for name in (
+            "MONAI, defaults, window 256",
+            "ushape, openvino",
+            "ushape, torch",
+            "ushape, torch, float32",
+        )
+    )
+    told = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    times = [f"{monai['s'] / way['s']:.1f} times" for way in ours]
+    assert f"takes {times[0]} as long for a large image" in told
+    assert f"{times[1]} as long as PyTorch in bfloat16, and {times[2]} as long as PyTorch in float32" in told
+    assert f"{monai['peak MB'] / ours[0]['peak MB']:.1f} times the memory" in told
+    changed = [f"{way['labels changed']:.2f} %" for way in ours[:2]]
+    assert f"Of the labels {changed[0]}, {changed[1]} and none differ" in told
+    assert ours[2]["labels changed"] == 0
+    assert f"of MONAI's {monai['labels changed']:.1f} %" in told
+
+
 @pytest.mark.parametrize("path", documents(), ids=lambda path: path.name)
 def test_examples_run(path, tmp_path):
     """Blocks that begin with ```python runs, one after the other in one program, in an empty folder."""

@@ -20,7 +20,7 @@ __all__ = ["LEAST_PIXEL_ERROR", "MembraneTally", "pooled_scores"]
 
 CELL = 1
 LEAST_PIXEL_ERROR = "least pixel error"
-"""At the best threshold, as in the challenge; `pixel error` is that of the likelier class, as in every evaluation."""
+"""At the best threshold, as in the challenge; `pixel error` is that of the predicted labels, as everywhere else."""
 DIGITS = 6
 """Behind the point: the paper tells its warping error (0.000353) to so many."""
 
