@@ -9,7 +9,7 @@ import pytest
 from conftest import disc_dataset
 from ushape.data.dataset import Dataset, Sample
 from ushape.errors import RecipeError
-from ushape.training.examples import DataSummary, Example, summarise
+from ushape.training.examples import DataSummary, Example, central, summarise, with_structures
 from ushape.training.planning import make_plan
 from ushape.training.recipe import read_recipe, with_settings, write_recipe
 from ushape.training.rules import Speed, choose_width, paper_recipe, plan_recipe, working_scale
@@ -105,9 +105,7 @@ def test_of_two_classes_large_pieces_are_seen_on_a_coarser_grid():
     assert plan_recipe(huge).network.scale == 2
 
 
-@pytest.mark.parametrize(
-    "changed", [{"pieces": 56.0}, {"thickness": 5.9}, {"sizes": ((40, 512, 512),)}, {"pieces": None, "thickness": None}]
-)
+@pytest.mark.parametrize("changed", [{"pieces": 56.0}, {"thickness": 5.9}, {"pieces": None, "thickness": None}])
 def test_what_a_coarser_grid_would_lose_is_seen_in_full(changed):
     recipe = plan_recipe(replace(MEMBRANES, **changed))
     assert recipe.network.scale == 1
@@ -115,13 +113,12 @@ def test_what_a_coarser_grid_would_lose_is_seen_in_full(changed):
 
 
 def test_small_steps_are_wanted_in_larger_numbers():
-    speed = Speed(1e-9)
-    coarse = plan_recipe(MEMBRANES, seconds=600, speed=speed)
-    full = plan_recipe(replace(MEMBRANES, pieces=20.0), seconds=600, speed=speed)
-    assert full.network.scale == 1
-    # A quarter of the pixels in a step, and three times as many steps: nearly the same width.
-    assert abs(coarse.network.channels - full.network.channels) <= 16
-    assert any("3000" in reason for reason in plan_recipe(MEMBRANES, seconds=60, speed=speed).reasons)
+    speed, full, coarse = Speed(1e-9), replace(MEMBRANES, pieces=20.0), MEMBRANES
+    for summary, pixels, wanted in ((full, 2 * 256**2, 1000), (coarse, 2 * 128**2, 3000)):
+        enough = wanted * speed.step_seconds(32, pixels)
+        widths = [plan_recipe(summary, seconds=share * enough, speed=speed).network.channels for share in (0.99, 1.01)]
+        assert widths == [24, 32]
+    assert any("3000" in reason for reason in plan_recipe(coarse, seconds=60, speed=speed).reasons)
 
 
 def test_structures_of_two_classes_are_measured_and_of_others_not():
@@ -129,12 +126,28 @@ def test_structures_of_two_classes_are_measured_and_of_others_not():
     mask = (rows[:, None] & rows).astype(np.int32)
     example = Example(Sample("m", lambda: mask, lambda: mask), mask[None].astype(np.float32), mask)
     dataset = Dataset("m", (example.sample,), "semantic", ("membrane", "cell"))
-    summary = summarise(dataset, [example])
+    summary = with_structures(summarise(dataset, [example]), [example])
     assert summary.pieces == pytest.approx(70 / np.sqrt(np.pi / 4), rel=0.2)
     assert summary.thickness == pytest.approx(11, abs=2)
     three = summarise(replace(dataset, classes=("a", "b", "c")), [example])
     objects = summarise(replace(dataset, task="instances"), [example])
-    assert {(s.pieces, s.thickness) for s in (three, objects)} == {(None, None)}
+    volume = np.stack([mask, mask])
+    deep = Example(Sample("v", lambda: volume, lambda: volume), volume[None].astype(np.float32), volume)
+    others = [with_structures(s, [example]) for s in (three, objects)]
+    others.append(with_structures(summarise(replace(dataset, samples=(deep.sample,)), [deep]), [deep]))
+    assert {(s.pieces, s.thickness) for s in others} == {(None, None)}
+    assert plan_recipe(others[-1]).network.scale == 1
+
+
+def test_structures_of_large_masks_are_those_of_the_middle():
+    mask = np.zeros((3000, 2200), np.int32)
+    mask[1000:2000, 600:1600:100] = 1
+    example = Example(Sample("m", lambda: mask, lambda: mask), mask[None].astype(np.float32), mask)
+    assert central(mask, 1024).shape == (1024, 1024)
+    assert central(mask, 1024).sum() == 1000 * 10
+    assert central(mask[:7, :2], 1024).shape == (7, 2)
+    summary = with_structures(summarise(Dataset("m", (example.sample,), "semantic", ("a", "b")), [example]), [example])
+    assert summary.thickness == pytest.approx(2, abs=0.1)
 
 
 def test_a_larger_budget_never_gives_a_narrower_network():

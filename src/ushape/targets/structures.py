@@ -34,7 +34,9 @@ def piece_diameter(masks: Sequence[Mask]) -> float | None:
 def thickness(masks: Sequence[Mask]) -> float | None:
     """How many pixels the rarer of two classes is across: of a band its width, of a disc two thirds of the diameter.
 
-    Across a band of w px distances to the other class are 1, 2, .., w/2, .., 2, 1, on average (w + 2) / 4.
+    Across a band of w px distances to the other class are 1, 2, .., w/2, .., 2, 1, on average (w + 2) / 4. It is an
+    average over pixels, so broad areas of a class hide its thin lines; and a strip along the edge of an image, whose
+    other side is not seen, counts as up to twice as wide.
 
     Args:
         masks: (*space) 0 or 1, -1 where nothing is known.

@@ -28,7 +28,16 @@ from ushape.targets.structures import piece_diameter, thickness
 from ushape.training.batches import TrainingImage, to_training_image
 from ushape.training.recipe import Recipe
 
-__all__ = ["DataSummary", "Example", "make_preparation", "read_examples", "spread", "summarise", "to_training_images"]
+__all__ = [
+    "DataSummary",
+    "Example",
+    "make_preparation",
+    "read_examples",
+    "spread",
+    "summarise",
+    "to_training_images",
+    "with_structures",
+]
 
 Each = TypeVar("Each")
 
@@ -39,6 +48,8 @@ SPACINGS_READ = 20
 """Files whose spacing is looked up, at most, to know the usual one."""
 MEASURED = 20
 """Masks of two classes whose structures are measured, at most."""
+MEASURED_SIDE = 1024
+"""Pixels of each side of the middle of a mask that is measured, at most: over whole slides it would take minutes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +90,8 @@ class DataSummary:
     shares      of the labelled pixels that are of each class; empty for instances
     spacing     the usual size of a pixel, where the files say it
     colours     to show the classes in; empty where nobody chose any
-    pieces      of two classes: the diameter in pixels of the connected pieces of the second one; else None
-    thickness   of two classes: how many pixels the rarer one is across; else None
+    pieces      of two classes in images: the diameter in pixels of the connected pieces of the second one; else None
+    thickness   of two classes in images: how many pixels the rarer one is across; else None
     neighbours  what classified images say about being mirrored and turned; None where they say nothing
     """
 
@@ -195,8 +206,6 @@ def summarise(dataset: Dataset, examples: Sequence[Example]) -> DataSummary:
     masks = [example.mask for example in examples] if dataset.task == "instances" else []
     diameter = typical_diameter([mask for mask in masks if (mask > 0).any()]) if masks else None
     sizes = tuple(example.image.shape[1:] for example in examples)
-    two = dataset.task == "semantic" and len(dataset.classes) == 2
-    measured = [example.mask for example in spread(examples, MEASURED)] if two else []
     return DataSummary(
         dataset.name,
         dataset.task,
@@ -208,9 +217,21 @@ def summarise(dataset: Dataset, examples: Sequence[Example]) -> DataSummary:
         class_shares(dataset, examples),
         usual_spacing([example.sample for example in examples], examples[0].image.ndim - 1),
         colours=dataset.colours,
-        pieces=piece_diameter(measured),
-        thickness=thickness(measured),
     )
+
+
+def with_structures(summary: DataSummary, examples: Sequence[Example]) -> DataSummary:
+    """The summary with the structures of two classes measured, on the middle of some of the images."""
+    if summary.task != "semantic" or len(summary.classes) != 2 or summary.dims != 2:
+        return summary
+    measured = [central(example.mask, MEASURED_SIDE) for example in spread(examples, MEASURED)]
+    return replace(summary, pieces=piece_diameter(measured), thickness=thickness(measured))
+
+
+def central(mask: NDArray[np.int32], side: int) -> NDArray[np.int32]:
+    """The middle of a mask, no more than `side` px along each axis."""
+    starts = [max(0, (n - side) // 2) for n in mask.shape]
+    return mask[tuple(slice(start, start + side) for start in starts)]
 
 
 def require_content(dataset: Dataset, examples: Sequence[Example]) -> None:

@@ -23,7 +23,7 @@ from ushape.training.audit import audit
 from ushape.training.augment import Augmentation
 from ushape.training.batches import Batch, Batches, TrainingImage
 from ushape.training.classifying import ask_neighbours, pixels_per_image
-from ushape.training.examples import DataSummary, Example, read_examples, summarise, what_to_add
+from ushape.training.examples import DataSummary, Example, read_examples, summarise, what_to_add, with_structures
 from ushape.training.holdout import hold_out
 from ushape.training.label_batches import LabelBatches
 from ushape.training.loop import new_state, train_steps
@@ -193,7 +193,7 @@ def make_plan(
         validation = like_training(dataset, validation)
     examples, problems = read_examples(dataset.samples)
     read = examples
-    summary = summarise(replace(dataset, problems=(*dataset.problems, *problems)), examples)
+    summary = with_structures(summarise(replace(dataset, problems=(*dataset.problems, *problems)), examples), examples)
     if summary.task == "classification":
         summary = replace(summary, neighbours=ask_neighbours(examples))
     seconds = None if minutes is None else 60 * minutes * TRAINING_SHARE
@@ -202,7 +202,9 @@ def make_plan(
     if validation is None:
         examples, held_out, sentence = hold_out(dataset, examples, chosen.validation, chosen.geometry.margin)
         findings += [sentence] if sentence else []
-        summary = replace(summarise(dataset, examples), neighbours=summary.neighbours)
+        # What decided about the recipe was asked of all images, and is not asked again.
+        asked = {name: getattr(summary, name) for name in ("neighbours", "pieces", "thickness")}
+        summary = replace(summarise(dataset, examples), **asked)
     else:
         held_out, more = read_examples(validation.samples)
         problems += more

@@ -103,11 +103,11 @@ def choose_scale(summary: DataSummary) -> tuple[int, str]:
             f"working scale {scale}: typical objects of {summary.diameter:.0f} px are seen at about "
             f"{summary.diameter / scale:.0f} px; results are at full size"
         )
+    # Structures are measured in images only; no coarser than half was tried.
     if summary.pieces is None or summary.thickness is None:
         return 1, "working scale 1: nothing is known about the size of objects, so no detail is given up"
     told = f"pieces of {summary.pieces:.0f} px, and the rarer class {summary.thickness:.0f} px across"
-    # Tried in 2-D only, and no coarser than half.
-    if summary.dims == 2 and summary.pieces >= HALF_FROM and summary.thickness >= 2 * THINNEST:
+    if summary.pieces >= HALF_FROM and summary.thickness >= 2 * THINNEST:
         return 2, (
             f"working scale 2: {told}, are still seen well at half the resolution, where pieces are kept whole and "
             "apart better; results are at full size"
