@@ -52,7 +52,7 @@ def test_the_width_follows_the_device_and_nothing_else_of_the_papers_recipe_is_c
             whole = rules.paper_recipe(summary)
             plans = {d: with_settings(whole, study.variant("paper", d).settings) for d in paper.DEVICES}
             assert plans["cuda"] == whole
-            narrow = replace(whole, network=replace(whole.network, channels=16))
+            narrow = replace(whole, network=replace(whole.network, channels=8))
             assert replace(plans["cpu"], reasons=whole.reasons) == narrow
             best = provenance.plan_for(summary, "auto", study.variant("best", "cuda").settings, 30)
             assert best.network.channels == 64
