@@ -189,6 +189,8 @@ def fill(records, experiment, scores, **changes):
             "code": "now",
             "commit": "abc",
             "dirty": False,
+            "inputs": {"recipe": "now"},
+            "date": "2026-01-02",
         }
         records.write(run, row | changes | ({"membranes": slices(run)["membranes"]} if run.split.membranes else {}))
 

@@ -305,6 +305,8 @@ def fill(records, run, scores, **changes):
         "code": "now",
         "commit": "abc",
         "dirty": False,
+        "inputs": {"recipe": "now"},
+        "date": "2026-01-02",
     }
     records.write(run, row | changes)
 

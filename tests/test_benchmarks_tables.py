@@ -39,6 +39,8 @@ def row(run, scores, **changes):
         "code": "now",
         "commit": "abc",
         "dirty": False,
+        "inputs": {"recipe": "now"},
+        "date": "2026-01-02",
     } | changes
 
 
@@ -78,6 +80,20 @@ def test_the_words_under_a_table(records):
 def test_a_mean_over_splits_takes_seeds_that_all_of_them_have(records):
     fill(records, "tune", [0.8, 0.9, 0.6, None])
     assert "| both | auto | 10 minutes | 0.700 (0.600 to 0.800) |" in render(LISTED, SPLITS, records)
+
+
+def test_a_line_is_of_one_recipe_the_newest(records):
+    fill(records, "tune", [0.8, 0.9, 0.7, 0.7])
+    _, second, third, _ = LISTED.runs(SPLITS, "tune")
+    records.write(second, row(second, {"SEG": 0.3, "F1": 0.5}, inputs={"recipe": "then"}, date="2026-01-01"))
+    text = render(LISTED, SPLITS, records)
+    assert "| a | auto | 10 minutes | 0.800 | 0.500 | 100 | 600 | 0 | abc |" in lines(text)
+    # Only the seed that both splits have by the recipe of today.
+    assert "| both | auto | 10 minutes | 0.750 (0.700 to 0.800) | 0.500 | 100 | 600 | 0 | abc |" in lines(text)
+    assert "1 of 4 runs are still missing." in text
+    # Recipes may differ between lines.
+    records.write(third, row(third, {"SEG": 0.6, "F1": 0.5}, inputs={"recipe": "later"}, date="2026-01-03"))
+    assert "| b | auto | 10 minutes | 0.600 | 0.500 | 100 | 600 | 0 | abc |" in lines(render(LISTED, SPLITS, records))
 
 
 def test_looks_at_each_part_stand_in_the_table(records):

@@ -79,17 +79,24 @@ def with_range(values: Sequence[float], text: str = "{:.3f}") -> str:
     return mean if low == high else f"{mean} ({low} to {high})"
 
 
+def of_one_recipe(pairs: Sequence[tuple[Run, Row]]) -> list[tuple[Run, Row]]:
+    """Those rows that were made by the same recipe as the newest one: a mean over two recipes would say nothing."""
+    newest = max((row for _, row in pairs), key=lambda row: str(row["date"]))
+    return [(run, row) for run, row in pairs if row["inputs"].get("recipe") == newest["inputs"].get("recipe")]
+
+
 def lines_of(runs: Iterable[Run], records: Records) -> list[Line]:
-    """The lines of some runs, in their order; those without a row are left out."""
+    """The lines of some runs, in their order; those without a row, or with one of an earlier recipe, are left out."""
     grouped: dict[tuple[str, str, str], list[tuple[Run, Row]]] = {}
     for run in runs:
         row = records.row(run)
         if row is not None:
             grouped.setdefault((run.split.name, run.variant.name, run.budget), []).append((run, row))
-    return [
-        Line(name, tuple(run for run, _ in pairs), tuple(row for _, row in pairs))
-        for (name, _, _), pairs in grouped.items()
-    ]
+    lines = []
+    for (name, _, _), found in grouped.items():
+        pairs = of_one_recipe(found)
+        lines.append(Line(name, tuple(run for run, _ in pairs), tuple(row for _, row in pairs)))
+    return lines
 
 
 def mean_lines(experiment: Experiment, lines: Sequence[Line]) -> list[Line]:
