@@ -131,7 +131,13 @@ def test_it_is_told_when_the_judge_was_learnt():
     assert what_was_seen(model, data, None) == ""
     assert what_was_seen(model, data, other) == ""
     assert what_was_seen(model, other, data).startswith("discs: the model was trained on these images")
-    model.facts["validated on"] = "elsewhere"
+    model.facts["refit from step"] = 100
+    assert what_was_seen(model, data, None) == (
+        "discs: the model has learnt from all of these images in the end, those held out included; judge by other "
+        "images, with --val"
+    )
+    assert what_was_seen(model, data, other) == what_was_seen(model, other, None) == ""
+    model.facts = {"data fingerprint": data.fingerprint, "validated on": "elsewhere"}
     assert what_was_seen(model, data, None) == (
         "discs: the model was trained on all of these images, because it was validated on elsewhere; judge by other "
         "images, with --val"

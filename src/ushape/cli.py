@@ -263,9 +263,11 @@ def train(
         )
         values = {"model": str(folder), "report": str(folder / "report.html"), "steps": finished.steps}
         values |= {"seconds": finished.seconds, "validation": finished.evaluation.scores, "problems": finished.problems}
+        values["refit from step"] = finished.refit_from
+        learnt = f"; of step {n}, before these images were learnt" if (n := finished.refit_from) else ""
         out.result(
             values,
-            f"validation scores (also used for choosing)\n{score_table(finished.evaluation.scores)}\n"
+            f"validation scores (also used for choosing{learnt})\n{score_table(finished.evaluation.scores)}\n"
             f"report  {folder / 'report.html'}\nmodel   {folder}",
         )
 

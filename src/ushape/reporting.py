@@ -98,7 +98,8 @@ def facts_of(run: Session) -> dict[str, str]:
         "memory used": peak_memory(run.device),
         "device": describe_device(run.device),
         "network": network,
-        "data": f"{len(run.planned.training)} images to train on, {len(run.planned.validation)} held out",
+        "data": f"{len(run.planned.training)} images to train on, {len(run.planned.validation)} held out"
+        + (f"; all {len(run.planned.whole)} to train on from step {run.refit_from} on" if run.is_refitted else ""),
         **decision_of(run),
         "seed": str(run.seed),
         "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
@@ -119,8 +120,20 @@ def summary_of(run: Session) -> str:
         held = "a quarter of it was held out to judge it"
     return (
         f"A network learned to {goal} in {n} image{'s' * (n > 1)} of {summary.name}, in "
-        f"{run.pace.clock.seconds() / 60:.1f} minutes; {held}."
+        f"{run.pace.clock.seconds() / 60:.1f} minutes; {held}{', and learnt from too in the end' * run.is_refitted}."
     )
+
+
+def score_note(run: Session) -> str:
+    """Which images and which weights the scores are of."""
+    note = "Scores of the images held out for validation. They also chose the best weights and the thresholds, "
+    if run.is_refitted:
+        return (
+            f"{note}and are of the weights of before step {run.refit_from}, which had not seen them. From then on the "
+            "network learnt from these images too, so the model has other weights, as a rule better ones; score them "
+            "on new images with `ushape evaluate`."
+        )
+    return f"{note}so expect a little less on new images; score those with `ushape evaluate`."
 
 
 def write_run_report(path: Path, run: Session, evaluation: Evaluation, labels: Labels, command: str) -> None:
@@ -134,8 +147,7 @@ def write_run_report(path: Path, run: Session, evaluation: Evaluation, labels: L
         plan=planned.recipe.reasons,
         findings=planned.findings,
         scores={name: evaluation.scores[name] for name in first} | evaluation.scores,
-        score_note="Scores of the images held out for validation. They also chose the best weights and the thresholds, "
-        "so expect a little less on new images; score those with `ushape evaluate`.",
+        score_note=score_note(run),
         rows=evaluation.rows,
         gallery=panels(planned, evaluation, labels),
         mistakes=mistakes_of(planned, evaluation),

@@ -70,12 +70,15 @@ class Pace:
         looking = self.decide_seconds * (n_watched + n_judged) + self.image_seconds * (n_watched + views * n_judged)
         return 1.1 * (looking + TUNING_VALUES * n_tuned * self.decide_seconds) + REPORT_SECONDS
 
-    def stop(self, step: int, planned: int, n_watched: int, ending: float) -> int:
-        """The step at which a run by the clock should stop, being at `step` of `planned`."""
+    def stop(self, step: int, planned: int, n_watched: int, ending: float, validated: float = 1.0) -> int:
+        """The step at which a run by the clock should stop, being at `step` of `planned`.
+
+        validated  share of the steps, from the first, in which a validation follows after every tenth of all
+        """
         assert self.minutes is not None
         if self.step_seconds is None:
             return max(planned, step + FIRST_GUESS)
-        ahead = max(0.0, VALIDATIONS * (1 - step / max(planned, 1)) - 1)
+        ahead = max(0.0, VALIDATIONS * (validated - step / max(planned, 1)) - 1)
         watching = ahead * n_watched * (self.image_seconds + self.decide_seconds)
         left = 60 * self.minutes - self.clock.seconds() - ending - watching
         return step + max(0, int(left / self.step_seconds))

@@ -80,6 +80,11 @@ def what_was_seen(model: Model, dataset: Dataset, validation: Dataset | None) ->
     """A sentence where the model was trained on what is to judge its copy; empty otherwise."""
     if validation is not None:
         return model.has_seen(validation)
+    if model.facts.get("refit from step") is not None and model.has_seen(dataset):
+        return (
+            f"{dataset.name}: the model has learnt from all of these images in the end, those held out included; "
+            "judge by other images, with --val"
+        )
     # What was held out of the data has chosen weights, but none was learnt from it.
     if not model.facts.get("validated on") or not model.has_seen(dataset):
         return ""

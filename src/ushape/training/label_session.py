@@ -25,9 +25,9 @@ class LabelSession(Session):
 
     most_watched = 2000
 
-    def make_batches(self) -> Callable[[int], Batch]:
-        """What gives batch k."""
-        images, labels = to_label_tensors(self.planned.training, self.preparation, self.device)
+    def make_batches(self, examples: Sequence[Example]) -> Callable[[int], Batch]:
+        """What gives batch k of these images."""
+        images, labels = to_label_tensors(examples, self.preparation, self.device)
         n_classes = len(self.planned.summary.classes)
         weights = torch.tensor(self.recipe.encoding.class_weights or [1.0] * n_classes, device=self.device)
         return LabelBatches(images, labels, weights, self.recipe.batch, self.recipe.augmentation, self.seed)
@@ -62,5 +62,6 @@ class LabelSession(Session):
             tally.add(example.sample.name, int(example.mask), found)
             labels[example.sample.name] = np.asarray(found.argmax(), np.int32)
         evaluation = tally.evaluation()
+        model = self.refitted(model)
         model.facts = self.facts(evaluation.scores)
         return model, evaluation, labels

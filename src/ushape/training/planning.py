@@ -48,6 +48,7 @@ class Planned:
     doctor    all that the data doctor has to say, what was understood and what could not be used included
     concerns  what of it is an error or a warning and stands neither in `findings` nor in `problems`
     validated_on  the name of the data that were given to validate on; empty where a part of the data is held out
+    whole     all images, the held-out ones included, where a part was held out that the end of the run learns from too
     """
 
     recipe: Recipe
@@ -61,6 +62,7 @@ class Planned:
     doctor: tuple[Finding, ...] = ()
     concerns: tuple[str, ...] = ()
     validated_on: str = ""
+    whole: tuple[Example, ...] = ()
 
 
 def measure_speed(device: torch.device, dims: int) -> Speed:
@@ -175,6 +177,14 @@ def fitting(examples: Sequence[Example], summary: DataSummary) -> tuple[list[Exa
     return good, problems
 
 
+def told_of_refit(share: float) -> str:
+    """That the held-out images are learnt from in the end."""
+    return (
+        f"the last {share:.0%} of the steps learn from the held-out images too: their scores and the thresholds are of "
+        "the weights before, which had not seen them"
+    )
+
+
 def make_plan(
     dataset: Dataset,
     *,
@@ -208,8 +218,14 @@ def make_plan(
     else:
         held_out, more = read_examples(validation.samples)
         problems += more
+        # What was named to validate on is never learnt from.
+        chosen = replace(chosen, refit=0.0)
     held_out, more = fitting(held_out, summary)
     problems += more
+    whole = tuple(fitting(read, summary)[0]) if chosen.refit else ()
+    # A recipe that was written down, as that of a resumed run, has the sentence already.
+    if whole and (sentence := told_of_refit(chosen.refit)) not in chosen.reasons:
+        chosen = replace(chosen, reasons=(*chosen.reasons, sentence))
     if not held_out:
         raise DataError(
             f"{(validation or dataset).name}: expected annotated images to validate on, found none that could be used"
@@ -237,4 +253,5 @@ def make_plan(
         doctor,
         tuple(concerns),
         validated_on="" if validation is None else validation.name,
+        whole=whole,
     )

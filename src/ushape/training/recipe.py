@@ -122,6 +122,8 @@ class Recipe:
     normalisation  `image` or `dataset`, see `ushape.model.Preparation`
     rotations      turned and mirrored copies of an image that the model averages over when it predicts
     validation     share of the images held out to choose the best weights and the thresholds
+    refit          share of the steps, at the end, that learn from the held-out images too, once these have judged the
+                   weights and chosen the thresholds; 0 = none
     reasons        why, one sentence for each decision
     """
 
@@ -139,6 +141,7 @@ class Recipe:
     normalisation: Literal["image", "dataset"] = "image"
     rotations: int = 1
     validation: float = 0.2
+    refit: float = 0.0
     reasons: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -173,6 +176,8 @@ class Recipe:
             )
         if not 0 < self.validation < 1:
             raise RecipeError(f"expected validation to be a share between 0 and 1, found {self.validation}; change it")
+        if not 0 <= self.refit < 1:
+            raise RecipeError(f"expected refit to be a share from 0 to below 1, found {self.refit}; change it")
 
     @property
     def geometry(self) -> Geometry:

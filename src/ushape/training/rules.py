@@ -76,6 +76,8 @@ two patches are enough for the statistics of batch normalisation."""
 LARGE_DIAMETER = 60
 """Pixels across from which objects are told by their rim: large cells are irregular, so that depth has several summits
 in one object, and a rim of some pixels takes little of them. Small ones would be all rim."""
+REFIT_SHARE = 0.5
+"""Share of the steps, at the end, that learn from the held-out images too: all that the rate's decay takes."""
 RARE_SHARE = 0.05
 """Share of the pixels below which a class is rare, so that classes are weighted."""
 WEIGHT_EXPONENT = 0.5
@@ -269,6 +271,7 @@ def plan_recipe(summary: DataSummary, *, seconds: float | None = None, speed: Sp
         optimiser=OptimiserSettings("muon", RATES["muon"]),
         augmentation=augmentation,
         rotations=rotations,
+        refit=REFIT_SHARE,
         reasons=tuple(reasons),
     )
 

@@ -35,7 +35,7 @@ from ushape.scoring.objects import score_of_choices
 from ushape.tally import Tally, pieces
 from ushape.targets.instances import NOISE_SHARE, Decision, default_decision, object_sizes
 from ushape.targets.tuning import few_decisions, tune_decision, tune_threshold
-from ushape.training.batches import Batch, Batches
+from ushape.training.batches import Batch, Batches, TrainingImage
 from ushape.training.checkpoint import load_checkpoint, save_checkpoint, write_lines
 from ushape.training.clock import FIRST_GUESS, JUDGING_SHARE, VALIDATIONS, WATCHING_SHARE, Clock, Pace
 from ushape.training.examples import Example, make_preparation, spread, to_training_images
@@ -131,7 +131,10 @@ class Session:
         self.recipe, self.task = planned.recipe, planned.summary.task
         self.dtype = best_dtype(device)
         self.preparation = make_preparation(self.recipe, planned.summary, planned.training)
-        self.batches = self.make_batches()
+        self.encoded: dict[Example, TrainingImage] = {}
+        self.batches = self.make_batches(self.planned.training)
+        self.refit_from: int | None = None
+        self.is_refitted = False
         self.state = new_state(self.first_network(), self.recipe, device)
         self.best: dict[str, Tensor] = {}
         self.best_score: float | None = None
@@ -140,13 +143,21 @@ class Session:
         self.decision = self.first_decision()
         self.watched = spread(planned.validation, self.most_watched)
 
-    def make_batches(self) -> Callable[[int], Batch]:
-        """What gives batch k."""
+    def make_batches(self, examples: Sequence[Example]) -> Callable[[int], Batch]:
+        """What gives batch k of these images."""
         recipe = self.recipe
-        images = to_training_images(self.planned.training, recipe, self.preparation, self.device)
+        new = [example for example in examples if example not in self.encoded]
+        made = zip(new, to_training_images(new, recipe, self.preparation, self.device), strict=True)
+        known = self.encoded | dict(made)
+        self.encoded = {example: known[example] for example in examples}
+        images = list(self.encoded.values())
         return Batches(
             images, recipe.geometry, recipe.patch, recipe.batch, recipe.augmentation, self.seed, recipe.foreground
         )
+
+    def batch(self, step: int) -> Batch:
+        """Batch `step` of the images that are learnt from at present."""
+        return self.batches(step)
 
     def new_network(self) -> UNet | Classifier:
         """A fresh network, its weights drawn from the run's seed."""
@@ -249,12 +260,30 @@ class Session:
     def revise(self) -> None:
         """Hold the plan against the clock, and change it where it is off."""
         step, old = self.state.step, self.state.plans[-1].stop
-        stop = self.pace.stop(step, old, len(self.watched), self.ending_seconds())
+        stop = self.pace.stop(step, old, len(self.watched), self.ending_seconds(), 1 - self.refit_share)
         if abs(stop - old) > max(1, REVISE_SHARE * (old - step)):
             self.plan(stop)
 
+    @property
+    def refit_share(self) -> float:
+        """The share of the steps, at the end, that learn from the held-out images too."""
+        return self.recipe.refit if self.planned.whole else 0.0
+
+    def is_refit_due(self) -> bool:
+        """Whether the held-out images have judged enough, and are to be learnt from."""
+        begin = round(self.state.plans[-1].stop * (1 - self.refit_share))
+        return self.refit_share > 0 and self.refit_from is None and self.state.step >= begin
+
+    def refit(self, step: int) -> None:
+        """Learn from all images, those held out included, after `step`."""
+        self.batches, self.refit_from = self.make_batches(self.planned.whole), step
+
     def is_validation_step(self) -> bool:
-        """Whether a tenth of the planned steps has just been completed."""
+        """Whether a tenth of the planned steps has just been completed, or the last one that can be validated."""
+        if self.refit_from is not None:
+            return False
+        if self.is_refit_due():
+            return True
         step, stop = self.state.step, self.state.plans[-1].stop
         return step >= stop or (VALIDATIONS * step) // stop > (VALIDATIONS * (step - 1)) // stop
 
@@ -304,6 +333,7 @@ class Session:
             "seconds": self.pace.clock.seconds(),
             "best_score": self.best_score,
             "watched": [example.sample.name for example in self.watched],
+            "refit from": self.refit_from,
             "history": self.history,
             "events": self.events,
         }
@@ -322,6 +352,8 @@ class Session:
         watched = set(notes["watched"])
         self.watched = [e for e in self.planned.validation if e.sample.name in watched]
         self.history, self.events = notes["history"], notes["events"]
+        if (begun := notes.get("refit from")) is not None:
+            self.refit(begun)
         self.pace.clock.earlier += notes["seconds"]
         self.event("resume")
         return True
@@ -353,7 +385,7 @@ class Session:
         """
         revised = saved = begun = time.perf_counter()
         spent = 0.0
-        for record in train_steps(self.state, self.batches, self.recipe, self.seed, self.device, self.dtype):
+        for record in train_steps(self.state, self.batch, self.recipe, self.seed, self.device, self.dtype):
             n_timed = record.step - first - 1
             if n_timed in (0, *EARLY_REVISIONS) or self.is_report_step() or self.is_validation_step():
                 # What a GPU has only been asked for takes its time too.
@@ -369,6 +401,9 @@ class Session:
             validation = self.validate() if self.is_validation_step() else None
             if validation is not None or self.is_report_step():
                 self.note(record.step, float(record.loss), record.learning_rate, validation)
+            if self.is_refit_due():
+                self.event("refit", images=len(self.planned.whole))
+                self.refit(record.step)
             if time.perf_counter() - saved > CHECKPOINT_SECONDS:
                 self.save_checkpoint()
                 saved = time.perf_counter()
@@ -400,7 +435,11 @@ class Session:
         self.listener.progress(step, stop, loss, validation, left)
 
     def finish(self) -> tuple[Model, Evaluation, dict[str, NDArray[np.int32]]]:
-        """(model, scores, labels by name): the best weights, thresholds tuned on validation images, scores there."""
+        """(model, scores, labels by name): the best weights, thresholds tuned on validation images, scores there.
+
+        Where the held-out images were learnt from in the end, the scores are of the best weights before, and the model
+        has the last ones, with the same thresholds.
+        """
         model, judged, tuned = self.model(self.best), self.judged(), self.tuned()
         # Only the tuning images' maps are kept: those of all images may not fit into memory.
         maps = {example.sample.name: model.maps(example.image) for example in tuned}
@@ -419,8 +458,26 @@ class Session:
             counted = self.calibration(found, example.mask)
             calibration = counted if calibration is None else calibration + counted
         evaluation = replace(tally.evaluation(), calibration=calibration)
+        model = self.refitted(model)
         model.facts = self.facts(evaluation.scores)
         return model, evaluation, labels
+
+    def refitted(self, model: Model) -> Model:
+        """The model with the last weights where those have learnt from all images; else `model`, as it was judged.
+
+        Weights that answer for images they have learnt worse than others did that had not seen them are not kept.
+        """
+        if self.refit_from is None or self.state.step == self.refit_from:
+            return model
+        last = self.model(self.state.average)
+        score = self.watch(last)
+        last.decision = self.decision
+        if score >= (self.best_score or 0.0) - NOISE:
+            self.is_refitted = True
+            return last
+        self.event("refit dropped", score=round(score, 5))
+        self.listener.words("  what was learnt from all images is worse on the held-out ones, and is not kept")
+        return model
 
     def best_decision(self, maps: Sequence[NDArray[np.float32]], references: Sequence[NDArray[Any]]) -> Decision:
         """What suits these maps best, without a lucky peak."""
@@ -445,6 +502,7 @@ class Session:
             "validated on": self.planned.validated_on,
             "n_images": self.planned.summary.n_images,
             "steps": self.state.step,
+            "refit from step": self.refit_from if self.is_refitted else None,
             "seed": self.seed,
             "engine": "torch",
             "precision": str(self.dtype).removeprefix("torch."),
