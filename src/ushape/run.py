@@ -1,7 +1,8 @@
 """A training run from dataset to model, with its folder and report.
 
-The run folder holds `model.safetensors` (the best weights by validation), `recipe.toml`, `run.json` (what was asked
-for), `events.jsonl`, `history.jsonl`, `report.html` and `checkpoint/`. Everything is written to a temporary name and
+The run folder holds `model.safetensors` (the best weights by validation, or where the end of the run learns from the
+held-out images too, as `Recipe.refit` says, the last ones), `recipe.toml`, `run.json` (what was asked for),
+`events.jsonl`, `history.jsonl`, `report.html` and `checkpoint/`. Everything is written to a temporary name and
 renamed, so that a run can be killed at any moment and resumed.
 """
 
