@@ -12,6 +12,7 @@ from test_training_classifying import SETTINGS as LABEL_SETTINGS
 from test_training_classifying import striped
 from test_training_session import TINY, assert_equal_tensors, tensors_of
 from ushape.errors import RecipeError
+from ushape.model_file import describe_model
 from ushape.run import train_run
 from ushape.training.clock import Clock, Pace
 from ushape.training.planning import make_plan
@@ -95,7 +96,7 @@ def lines_of_recipe(folder):
 
 
 def test_what_was_named_to_validate_on_is_never_learnt_from(learnt):
-    finished = run(validation=disc_dataset(2, seed=50))
+    finished = run(validation=disc_dataset(2, seed=50), settings=TINY)
     assert learnt == [[f"disc{i}" for i in range(6)]]
     assert finished.refit_from is None
     planned = make_plan(disc_dataset(6), validation=disc_dataset(2, seed=50))
@@ -126,28 +127,49 @@ def test_auto_does_so_for_masks_and_the_paper_does_not():
 
 
 def test_weights_that_are_worse_on_what_they_have_learnt_are_not_kept(tmp_path, monkeypatch):
-    scores, real = iter([0.2, 0.3, 0.4, 0.6, 0.5]), Session.watch
-    monkeypatch.setattr(Session, "watch", lambda session, model: (real(session, model), next(scores, 0.1))[1])
+    scores, watch = iter([0.2, 0.3, 0.4, 0.6, 0.5]), Session.watch
+    monkeypatch.setattr(Session, "watch", lambda session, model: (watch(session, model), next(scores, 0.5))[1])
+    asked, judge, again = [], Session.score_watched, iter([0.6, 0.58])
+
+    def score_watched(session, model):
+        asked.append(model.decision)
+        return (judge(session, model), next(again))[1]
+
+    monkeypatch.setattr(Session, "score_watched", score_watched)
     finished = run(tmp_path / "run", settings=[*HALF, "optimiser.decay=0"])
     assert lines(tmp_path / "run" / "events.jsonl")[-2]["event"] == "refit dropped"
     assert finished.refit_from is finished.model.facts["refit from step"] is None
+    # Both are asked with what was decided, as the model would be used.
+    assert asked == [finished.model.decision] * 2
     assert "is not kept" in (tmp_path / "run" / "log.txt").read_text()
+    html = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "What was learnt from all images after step 6 was worse, and was not kept." in html
     best = run(settings=[*TINY, "refit=0", "optimiser.decay=0"], steps=5)
     assert_equal_tensors(tensors_of(finished), tensors_of(best))
 
 
-def test_a_clock_that_cuts_the_run_short_begins_at_once(tmp_path):
-    """The number of steps is revised below the point where the held-out images were to join."""
-    finished = run(tmp_path / "run", steps=None, minutes=0.25, clock=Clock(earlier=3600))
-    assert finished.steps < 10
+@pytest.mark.parametrize("short", [{"steps": 1}, {"steps": None, "minutes": 0.25, "clock": Clock(earlier=3600)}])
+def test_where_no_step_follows_nothing_more_is_learnt_from(tmp_path, short, learnt):
+    """One step only, or a clock that ends the run before the point where the held-out images were to join."""
+    finished = run(tmp_path / "run", **short)
+    assert (finished.refit_from, len(learnt)) == (None, 1)
+    assert "refit" not in {event["event"] for event in lines(tmp_path / "run" / "events.jsonl")}
     assert (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_a_run_that_is_extended_says_that_nothing_judges_the_new_steps(tmp_path):
+    run(tmp_path / "run")
+    longer = run(tmp_path / "run", settings=(), steps=20, resume=True)
+    assert (longer.steps, longer.refit_from) == (20, 6)
+    log = (tmp_path / "run" / "log.txt").read_text()
+    assert "learnt from after step 6, so they choose no weights and thresholds any more; to have more steps" in log
 
 
 def test_images_learnt_from_are_not_counted_as_looked_at():
     pace = Pace(Clock(earlier=0.0), minutes=10.0, step_seconds=1.0, image_seconds=1.0)
     whole, half = (pace.stop(0, 100, 2, 0.0, validated) for validated in (1.0, 0.5))
-    # Nine validations of two images of a second each are ahead, or four.
-    assert (half - whole) == pytest.approx(10, abs=1)
+    # Nine validations of two images of a second each are ahead (the tenth is counted with the end), or five.
+    assert half - whole == 8
     assert pace.stop(90, 100, 2, 0.0, 0.5) == pytest.approx(690, abs=1)
 
 
@@ -155,8 +177,51 @@ def test_the_page_says_which_weights_its_scores_are_of(tmp_path):
     run(tmp_path / "run")
     html = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "held out to judge it, and learnt from too in the end." in html
-    assert "are of the weights of before step 6, which had not seen them." in html
-    assert "all 6 to train on from step 6 on" in html
+    assert "are of the best weights up to step 6, when none of these images had been learnt from in this run." in html
+    assert "held out; trained on all 6 after step 6" in html
+
+
+def test_what_is_in_the_file_says_so_too(tmp_path):
+    run(tmp_path / "run")
+    text = describe_model(tmp_path / "run")[1]
+    assert "by weights up to step 6; after it the held-out images were learnt from too" in text
+    run(tmp_path / "other", settings=[*TINY, "refit=0"])
+    assert "learnt from too" not in describe_model(tmp_path / "other")[1]
+
+
+def test_the_log_goes_on_after_the_last_validation(tmp_path):
+    run(tmp_path / "run", steps=40)
+    log = (tmp_path / "run" / "log.txt").read_text()
+    assert "after step 20 the held-out images are learnt from too" in log
+    assert "step 20 of 40: loss " in log
+    assert [step for step in range(21, 41) if f" step {step} of 40: loss" in log] == [24, 28, 32, 36, 40]
+
+
+def test_a_recipe_that_was_written_down_does_not_keep_the_sentence(tmp_path):
+    run(tmp_path / "run", data=disc_dataset(5))
+    file, other = str(tmp_path / "run" / "recipe.toml"), disc_dataset(2, seed=50)
+
+    def told(**options):
+        planned = make_plan(disc_dataset(5), recipe=file, **options)
+        return [reason for reason in planned.recipe.reasons if "learn from the held-out images too" in reason]
+
+    assert told()[0].startswith("the last 50 % of the steps")
+    assert len(told()) == 1
+    assert told(settings=["refit=0"]) == told(validation=other) == []
+    assert told(settings=["refit=0.255"])[0].startswith("the last 25.5 % of the steps")
+    with pytest.raises(RecipeError, match=r"^expected no refit where data are named to validate on, .* drop one$"):
+        make_plan(disc_dataset(5), validation=other, settings=["refit=0.5"])
+
+
+def test_starting_from_a_model_that_has_learnt_from_all_images_is_told():
+    data, told = disc_dataset(6), "has learnt from all of these images"
+    start = run().model
+    assert any(told in reason for reason in make_plan(data, start=start).recipe.reasons)
+    assert not any(told in reason for reason in make_plan(disc_dataset(5), start=start).recipe.reasons)
+    without = run(settings=[*TINY, "refit=0"]).model
+    assert not any(told in reason for reason in make_plan(data, start=without).recipe.reasons)
+    other = make_plan(data, validation=disc_dataset(2, seed=50), start=start)
+    assert not any(told in reason for reason in other.recipe.reasons)
 
 
 def test_classifiers_can_too():

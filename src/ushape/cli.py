@@ -263,8 +263,8 @@ def train(
         )
         values = {"model": str(folder), "report": str(folder / "report.html"), "steps": finished.steps}
         values |= {"seconds": finished.seconds, "validation": finished.evaluation.scores, "problems": finished.problems}
-        values["refit from step"] = finished.refit_from
-        learnt = f"; of step {n}, before these images were learnt" if (n := finished.refit_from) else ""
+        values["refit_from"] = finished.refit_from
+        learnt = f"; of weights up to step {n}, before these were learnt from" if (n := finished.refit_from) else ""
         out.result(
             values,
             f"validation scores (also used for choosing{learnt})\n{score_table(finished.evaluation.scores)}\n"

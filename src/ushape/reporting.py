@@ -86,6 +86,13 @@ def decision_of(run: Session) -> dict[str, str]:
     return {"decision": ", ".join(f"{name} {value}" for name, value in run.decision.to_dict().items())}
 
 
+def data_of(run: Session) -> str:
+    """How many images there were, and for what."""
+    n, n_held, n_whole = (len(each) for each in (run.planned.training, run.planned.validation, run.planned.whole))
+    told = f"{n} image{'s' * (n != 1)} to train on, {n_held} held out"
+    return f"{told}; trained on all {n_whole} after step {run.refit_from}" if run.is_refitted else told
+
+
 def facts_of(run: Session) -> dict[str, str]:
     """What the report tells of time, machine and versions."""
     seconds, each = run.pace.clock.seconds(), run.pace.step_seconds
@@ -98,8 +105,7 @@ def facts_of(run: Session) -> dict[str, str]:
         "memory used": peak_memory(run.device),
         "device": describe_device(run.device),
         "network": network,
-        "data": f"{len(run.planned.training)} images to train on, {len(run.planned.validation)} held out"
-        + (f"; all {len(run.planned.whole)} to train on from step {run.refit_from} on" if run.is_refitted else ""),
+        "data": data_of(run),
         **decision_of(run),
         "seed": str(run.seed),
         "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
@@ -129,10 +135,12 @@ def score_note(run: Session) -> str:
     note = "Scores of the images held out for validation. They also chose the best weights and the thresholds, "
     if run.is_refitted:
         return (
-            f"{note}and are of the weights of before step {run.refit_from}, which had not seen them. From then on the "
-            "network learnt from these images too, so the model has other weights, as a rule better ones; score them "
-            "on new images with `ushape evaluate`."
+            f"{note}and are of the best weights up to step {run.refit_from}, when none of these images had been learnt "
+            "from in this run. After it they were, so the model has other weights, as a rule better ones; score it on "
+            "new images with `ushape evaluate`."
         )
+    if run.refit_from is not None:
+        note = f"What was learnt from all images after step {run.refit_from} was worse, and was not kept. {note}"
     return f"{note}so expect a little less on new images; score those with `ushape evaluate`."
 
 

@@ -20,7 +20,7 @@ from ushape.model import Evaluation, Model, load
 from ushape.network.hardware import choose_device, set_threads
 from ushape.reporting import write_run_report
 from ushape.training.checkpoint import write_text
-from ushape.training.clock import Clock
+from ushape.training.clock import Clock, is_tenth
 from ushape.training.label_session import LabelSession
 from ushape.training.planning import make_plan
 from ushape.training.recipe import write_recipe
@@ -49,9 +49,11 @@ class Logged(Listener):
         self.listener.words(text)
 
     def progress(self, step: int, stop: int, loss: float, validation: float | None, seconds_left: float) -> None:
-        """Write where there is a validation score, and pass on."""
+        """Write where there is a validation score and after every tenth of the steps, and pass on."""
         if validation is not None:
             self.write(f"step {step} of {stop}: loss {loss:.4f}, validation {validation:.4f}")
+        elif is_tenth(step, stop):
+            self.write(f"step {step} of {stop}: loss {loss:.4f}")
         self.listener.progress(step, stop, loss, validation, seconds_left)
 
     def close(self) -> None:

@@ -1,7 +1,8 @@
 """Checkpoints: the whole state of a run in one safetensors file, replaced atomically.
 
 A run that was killed at any moment continues from its last checkpoint and ends with the same weights as one that was
-not: batches, dropout and learning rate are functions of the step, so tensors, plans and counters are the whole state.
+not: batches, dropout and learning rate are functions of the step, so tensors, plans and counters are the whole state;
+one of the counters is the step after which the held-out images are learnt from too.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-__all__ = ["VALIDATIONS", "Clock", "Pace"]
+__all__ = ["VALIDATIONS", "Clock", "Pace", "is_tenth"]
 
 VALIDATIONS = 10
 """How often a run is validated, so that its best weights can be kept and its curve be seen."""
@@ -22,6 +22,11 @@ REPORT_SECONDS = 3.0
 """Reserved for the report and the last saving, beside what was measured."""
 FIRST_GUESS = 100
 """Steps planned until the clock has been heard."""
+
+
+def is_tenth(step: int, stop: int) -> bool:
+    """Whether a tenth of `stop` steps has just been completed."""
+    return step >= stop or (VALIDATIONS * step) // stop > (VALIDATIONS * (step - 1)) // stop
 
 
 @dataclass
@@ -78,7 +83,8 @@ class Pace:
         assert self.minutes is not None
         if self.step_seconds is None:
             return max(planned, step + FIRST_GUESS)
-        ahead = max(0.0, VALIDATIONS * (validated - step / max(planned, 1)) - 1)
+        # The last of all is counted with the end of the run.
+        ahead = max(0.0, VALIDATIONS * (validated - step / max(planned, 1)) - (validated == 1))
         watching = ahead * n_watched * (self.image_seconds + self.decide_seconds)
         left = 60 * self.minutes - self.clock.seconds() - ending - watching
         return step + max(0, int(left / self.step_seconds))

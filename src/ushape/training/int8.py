@@ -29,7 +29,7 @@ __all__ = ["quantise", "what_was_seen"]
 
 MAIN_SCORE = {"semantic": "mean Dice", "instances": "AP@0.5:0.95", "classification": "accuracy"}
 """The one score that the copy is judged by: what training chooses weights by, too."""
-CUT = "one image: calibrated with the part of it that training learns from, judged on the quarter that it holds out"
+CUT = "one image: calibrated with the part that training learns from first, judged on the quarter that it holds out"
 Tile = NDArray[np.float32]
 
 
@@ -73,7 +73,10 @@ def divided(model: Model, dataset: Dataset) -> Division:
     training, held_out, cut = hold_out(dataset, examples, share_held_out(model), model.network.geometry.margin)
     calibration = dataset.subset([as_sample(example) for example in training])
     judged = replace(dataset.subset([as_sample(example) for example in held_out]), problems=told)
-    return Division(calibration, replace(judged, name=f"{dataset.name}, held out"), CUT if cut else "")
+    name = f"{dataset.name}, held out"
+    if model.facts.get("refit from step") is not None and model.has_seen(dataset):
+        name += " and learnt from in the end"
+    return Division(calibration, replace(judged, name=name), CUT if cut else "")
 
 
 def what_was_seen(model: Model, dataset: Dataset, validation: Dataset | None) -> str:

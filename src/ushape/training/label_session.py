@@ -49,6 +49,10 @@ class LabelSession(Session):
         found = self.classified(model, self.watched, once=True)
         return float(np.mean([int(p.argmax()) == int(example.mask) for example, p in found]))
 
+    def score_watched(self, model: Model) -> float:
+        """The accuracy again: nothing is decided but the likeliest class."""
+        return self.watch(model)
+
     def time_an_image(self) -> None:
         """Measure what classifying an image takes, for the plan."""
         for _ in self.classified(self.model(self.state.average), self.watched[:IMAGES_AT_ONCE]):
@@ -62,6 +66,6 @@ class LabelSession(Session):
             tally.add(example.sample.name, int(example.mask), found)
             labels[example.sample.name] = np.asarray(found.argmax(), np.int32)
         evaluation = tally.evaluation()
-        model = self.refitted(model)
+        model = self.final_model(model)
         model.facts = self.facts(evaluation.scores)
         return model, evaluation, labels

@@ -1,6 +1,7 @@
 """The training loop, in plain sight: a generator of records.
 
-The caller decides what happens between two steps (validate, save, print, stop); the loop only learns. What it does at
+The caller decides what happens between two steps (validate, save, print, stop) and which images are learnt from at a
+step; the loop only learns. What it does at
 step k depends on the weights, the plans and k, and on nothing else: batch k is a function of (data, seed, k), dropout
 is seeded by (seed, k), and the learning rate is a function of k and the plans.
 """

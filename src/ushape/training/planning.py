@@ -177,12 +177,34 @@ def fitting(examples: Sequence[Example], summary: DataSummary) -> tuple[list[Exa
     return good, problems
 
 
-def told_of_refit(share: float) -> str:
-    """That the held-out images are learnt from in the end."""
-    return (
-        f"the last {share:.0%} of the steps learn from the held-out images too: their scores and the thresholds are of "
-        "the weights before, which had not seen them"
+REFIT = "of the steps learn from the held-out images too"
+
+
+def with_refit(recipe: Recipe, held_out: bool) -> Recipe:
+    """The recipe with the sentence that it learns from the held-out images in the end, where it does, and only then.
+
+    held_out  whether a part of the data is held out; what was named to validate on is never learnt from
+    """
+    reasons = tuple(reason for reason in recipe.reasons if REFIT not in reason)
+    recipe = replace(recipe, refit=recipe.refit if held_out else 0.0, reasons=reasons)
+    if not recipe.refit:
+        return recipe
+    told = (
+        f"the last {100 * recipe.refit:.3g} % {REFIT}: their scores and the thresholds are of weights that had not yet "
+        "learnt from them"
     )
+    return replace(recipe, reasons=(*reasons, told))
+
+
+def told_of_start(recipe: Recipe, start: Model | None, dataset: Dataset) -> Recipe:
+    """The recipe, with a sentence where the model to start from has learnt from all images, those held out included."""
+    if start is None or start.facts.get("refit from step") is None or not start.has_seen(dataset):
+        return recipe
+    told = (
+        "the model to start from has learnt from all of these images, so the scores of those held out say how well it "
+        "remembers; name other data with --val"
+    )
+    return replace(recipe, reasons=(*recipe.reasons, told))
 
 
 def make_plan(
@@ -210,6 +232,7 @@ def make_plan(
     chosen = choose_recipe(recipe, settings, summary, seconds, choose_device(device), start)
     findings = list(dataset.findings)
     if validation is None:
+        chosen = told_of_start(chosen, start, dataset)
         examples, held_out, sentence = hold_out(dataset, examples, chosen.validation, chosen.geometry.margin)
         findings += [sentence] if sentence else []
         # What decided about the recipe was asked of all images, and is not asked again.
@@ -218,14 +241,14 @@ def make_plan(
     else:
         held_out, more = read_examples(validation.samples)
         problems += more
-        # What was named to validate on is never learnt from.
-        chosen = replace(chosen, refit=0.0)
     held_out, more = fitting(held_out, summary)
     problems += more
+    if validation is not None and any(setting.partition("=")[0].strip() == "refit" for setting in settings):
+        raise RecipeError(
+            "expected no refit where data are named to validate on, which are never learnt from, found both; drop one"
+        )
+    chosen = with_refit(chosen, held_out=validation is None)
     whole = tuple(fitting(read, summary)[0]) if chosen.refit else ()
-    # A recipe that was written down, as that of a resumed run, has the sentence already.
-    if whole and (sentence := told_of_refit(chosen.refit)) not in chosen.reasons:
-        chosen = replace(chosen, reasons=(*chosen.reasons, sentence))
     if not held_out:
         raise DataError(
             f"{(validation or dataset).name}: expected annotated images to validate on, found none that could be used"

@@ -76,8 +76,8 @@ two patches are enough for the statistics of batch normalisation."""
 LARGE_DIAMETER = 60
 """Pixels across from which objects are told by their rim: large cells are irregular, so that depth has several summits
 in one object, and a rim of some pixels takes little of them. Small ones would be all rim."""
-REFIT_SHARE = 0.5
-"""Share of the steps, at the end, that learn from the held-out images too: all that the rate's decay takes."""
+REFIT_SHARE = OptimiserSettings.decay
+"""Share of the steps, at the end, that learn from the held-out images too: those in which the rate falls."""
 RARE_SHARE = 0.05
 """Share of the pixels below which a class is rare, so that classes are weighted."""
 WEIGHT_EXPONENT = 0.5

@@ -37,7 +37,7 @@ from ushape.targets.instances import NOISE_SHARE, Decision, default_decision, ob
 from ushape.targets.tuning import few_decisions, tune_decision, tune_threshold
 from ushape.training.batches import Batch, Batches, TrainingImage
 from ushape.training.checkpoint import load_checkpoint, save_checkpoint, write_lines
-from ushape.training.clock import FIRST_GUESS, JUDGING_SHARE, VALIDATIONS, WATCHING_SHARE, Clock, Pace
+from ushape.training.clock import FIRST_GUESS, JUDGING_SHARE, VALIDATIONS, WATCHING_SHARE, Clock, Pace, is_tenth
 from ushape.training.examples import Example, make_preparation, spread, to_training_images
 from ushape.training.loop import new_state, train_steps
 from ushape.training.planning import Planned
@@ -231,7 +231,9 @@ class Session:
     def ending_seconds(self) -> float:
         """What the end of the run will take."""
         n_judged, n_tuned = len(self.judged()), len(self.tuned())
-        return self.pace.ending_seconds(len(self.watched), n_judged, n_tuned, self.recipe.rotations)
+        # Where the held-out images were learnt from, the weights before and after are looked at once more.
+        n_watched = len(self.watched) * (2 if self.refit_share else 1)
+        return self.pace.ending_seconds(n_watched, n_judged, n_tuned, self.recipe.rotations)
 
     def judged(self) -> list[Example]:
         """The validation images scored at the end: all, or as many as the budget can afford."""
@@ -271,21 +273,20 @@ class Session:
 
     def is_refit_due(self) -> bool:
         """Whether the held-out images have judged enough, and are to be learnt from."""
-        begin = round(self.state.plans[-1].stop * (1 - self.refit_share))
-        return self.refit_share > 0 and self.refit_from is None and self.state.step >= begin
+        step, stop = self.state.step, self.state.plans[-1].stop
+        return self.refit_share > 0 and self.refit_from is None and round(stop * (1 - self.refit_share)) <= step < stop
 
     def refit(self, step: int) -> None:
         """Learn from all images, those held out included, after `step`."""
         self.batches, self.refit_from = self.make_batches(self.planned.whole), step
 
+    def is_tenth(self) -> bool:
+        """Whether a tenth of the planned steps has just been completed."""
+        return is_tenth(self.state.step, self.state.plans[-1].stop)
+
     def is_validation_step(self) -> bool:
-        """Whether a tenth of the planned steps has just been completed, or the last one that can be validated."""
-        if self.refit_from is not None:
-            return False
-        if self.is_refit_due():
-            return True
-        step, stop = self.state.step, self.state.plans[-1].stop
-        return step >= stop or (VALIDATIONS * step) // stop > (VALIDATIONS * (step - 1)) // stop
+        """Whether the held-out images, not yet learnt from, are to be looked at: after every tenth, and at the last."""
+        return self.refit_from is None and (self.is_tenth() or self.is_refit_due())
 
     def is_report_step(self) -> bool:
         """Whether a row of the history is due."""
@@ -364,6 +365,11 @@ class Session:
             self.watch_what_is_affordable()
             self.plan(self.steps or FIRST_GUESS)
         elif self.steps is not None and self.steps != self.state.plans[-1].stop:
+            if self.refit_from is not None and self.steps > self.state.plans[-1].stop:
+                self.listener.words(
+                    f"  the held-out images were learnt from after step {self.refit_from}, so they choose no weights "
+                    "and thresholds any more; to have more steps judged, train a new run"
+                )
             self.plan(max(self.steps, self.state.step))
         elif self.pace.minutes is not None:
             self.time_an_image()
@@ -399,10 +405,11 @@ class Session:
                 self.revise()
                 revised = now
             validation = self.validate() if self.is_validation_step() else None
-            if validation is not None or self.is_report_step():
+            if validation is not None or self.is_report_step() or self.is_tenth():
                 self.note(record.step, float(record.loss), record.learning_rate, validation)
             if self.is_refit_due():
                 self.event("refit", images=len(self.planned.whole))
+                self.listener.words(f"  after step {record.step} the held-out images are learnt from too")
                 self.refit(record.step)
             if time.perf_counter() - saved > CHECKPOINT_SECONDS:
                 self.save_checkpoint()
@@ -458,26 +465,30 @@ class Session:
             counted = self.calibration(found, example.mask)
             calibration = counted if calibration is None else calibration + counted
         evaluation = replace(tally.evaluation(), calibration=calibration)
-        model = self.refitted(model)
+        model = self.final_model(model)
         model.facts = self.facts(evaluation.scores)
         return model, evaluation, labels
 
-    def refitted(self, model: Model) -> Model:
-        """The model with the last weights where those have learnt from all images; else `model`, as it was judged.
+    def score_watched(self, model: Model) -> float:
+        """The score of the watched images, by the model's own decision."""
+        labels = [self.estimate(model, example)[1] for example in self.watched]
+        return self.score_labels([example.mask for example in self.watched], labels)
 
-        Weights that answer for images they have learnt worse than others did that had not seen them are not kept.
+    def final_model(self, judged: Model) -> Model:
+        """The model with the last weights where those have learnt from all images; else `judged`, as it was scored.
+
+        Last weights that are worse, on images they have learnt from, than the judged ones, which had not, are dropped.
         """
         if self.refit_from is None or self.state.step == self.refit_from:
-            return model
+            return judged
         last = self.model(self.state.average)
-        score = self.watch(last)
-        last.decision = self.decision
-        if score >= (self.best_score or 0.0) - NOISE:
+        before, after = self.score_watched(judged), self.score_watched(last)
+        if after >= before - NOISE:
             self.is_refitted = True
             return last
-        self.event("refit dropped", score=round(score, 5))
+        self.event("refit dropped", before=round(before, 5), after=round(after, 5))
         self.listener.words("  what was learnt from all images is worse on the held-out ones, and is not kept")
-        return model
+        return judged
 
     def best_decision(self, maps: Sequence[NDArray[np.float32]], references: Sequence[NDArray[Any]]) -> Decision:
         """What suits these maps best, without a lucky peak."""
