@@ -82,7 +82,7 @@ class Cases:
 def trained_on(training: int, held_out: int = 1) -> dict[str, Any]:
     """What is left of a training: a run folder, whose report says how many images there were."""
     n = training + held_out
-    text = f"{training} images to train on, {held_out} held out"
+    text = f"{training} image{'s' * (training != 1)} to train on, {held_out} held out"
     return {"done": f"trained on {n} images", "written": ("run/",), "proof": {"run/report.html": text}}
 
 

@@ -137,6 +137,8 @@ def test_it_is_told_when_the_judge_was_learnt():
         "images, with --val"
     )
     assert what_was_seen(model, data, other) == what_was_seen(model, other, None) == ""
+    assert divided(model, data).judged.name == "discs, held out and learnt from in the end"
+    assert divided(model, other).judged.name == "discs, held out"
     model.facts = {"data fingerprint": data.fingerprint, "validated on": "elsewhere"}
     assert what_was_seen(model, data, None) == (
         "discs: the model was trained on all of these images, because it was validated on elsewhere; judge by other "
@@ -295,7 +297,7 @@ def test_a_single_image_is_cut(quantiser):
     found = quantise(small_model(precision="float32"), data)
     assert (found.calibrated, found.judged, len(shown[0])) == (1, 1, 1)
     assert found.note == (
-        "one image: calibrated with the part of it that training learns from, judged on the quarter that it holds out"
+        "one image: calibrated with the part that training learns from first, judged on the quarter that it holds out"
     )
 
 
