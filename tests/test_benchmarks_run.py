@@ -23,9 +23,9 @@ from conftest import disc_image
 from ushape.errors import RecipeError
 from ushape.training import rules
 from ushape.training.examples import DataSummary
+from ushape.training.listening import Listener
 from ushape.training.recipe import write_recipe
 from ushape.training.rules import plan_recipe
-from ushape.training.session import Listener
 
 TINY = ("network.channels=4", "network.depth=3", "patch=[32, 32]", "batch=2")
 STEPS = 6

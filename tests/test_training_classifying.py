@@ -27,9 +27,9 @@ from ushape.training.classifying import (
     working_size,
 )
 from ushape.training.examples import Example, Neighbours, make_preparation, read_examples
+from ushape.training.listening import Listener
 from ushape.training.planning import make_plan, measure_label_speed
 from ushape.training.rules import Speed, plan_recipe
-from ushape.training.session import Listener
 
 SETTINGS = ("network.channels=8", "batch=8")
 

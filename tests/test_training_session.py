@@ -21,7 +21,8 @@ from ushape.model import Model, load
 from ushape.network.unet import UNet
 from ushape.run import train_run
 from ushape.training.clock import Clock, Pace
-from ushape.training.session import Listener, Session
+from ushape.training.listening import Listener
+from ushape.training.session import Session
 
 TINY = ["network.channels=4", "network.depth=3", "patch=[32, 32]", "batch=2"]
 
@@ -289,7 +290,7 @@ def test_of_two_classes_the_threshold_is_tuned_on_validation_and_kept(monkeypatc
         found.append((len(maps), score(list(references), list(references))))
         return 0.65
 
-    monkeypatch.setattr("ushape.training.session.tune_threshold", tuned)
+    monkeypatch.setattr("ushape.training.judging.tune_threshold", tuned)
     validation = disc_classes(2, seed=50)
     options = {"steps": 2, "device": "cpu", "settings": TINY}
     finished = train_run(disc_classes(4), validation=validation, output=tmp_path / "run", **options)

@@ -15,9 +15,10 @@ from ushape.errors import RecipeError
 from ushape.model_file import describe_model
 from ushape.run import train_run
 from ushape.training.clock import Clock, Pace
+from ushape.training.listening import Listener
 from ushape.training.planning import make_plan
 from ushape.training.recipe import with_settings
-from ushape.training.session import Listener, Session
+from ushape.training.session import Session
 
 HALF = [*TINY, "refit=0.5"]
 

@@ -9,8 +9,8 @@ from ushape.errors import RecipeError
 from ushape.network.classifier import Classifier
 from ushape.network.unet import UNet
 from ushape.run import train_run
+from ushape.training.listening import Listener
 from ushape.training.planning import make_plan
-from ushape.training.session import Listener
 from ushape.training.transfer import refitted, take_weights
 
 PADDED = {"channels": 4, "depth": 3, "padding": "same", "norm": "batch"}

@@ -31,7 +31,7 @@ from bench.splits import open_stage
 from ushape.data.dataset import Dataset
 from ushape.run import train_run
 from ushape.training.checkpoint import write_text
-from ushape.training.session import Listener
+from ushape.training.listening import Listener
 
 __all__ = ["Bench", "Deadline", "Job", "State"]
 

@@ -19,7 +19,7 @@ import typer
 if TYPE_CHECKING:
     from ushape.data.dataset import Dataset, Task
     from ushape.tally import Evaluation
-    from ushape.training.session import Listener
+    from ushape.training.listening import Listener
 
 __all__ = ["Output", "answering", "listener", "open_data", "score_table", "show_scores"]
 

@@ -9,7 +9,7 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from ushape.training.session import Listener
+from ushape.training.listening import Listener
 
 __all__ = ["BarListener", "LineListener"]
 

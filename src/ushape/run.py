@@ -22,9 +22,10 @@ from ushape.reporting import write_run_report
 from ushape.training.checkpoint import write_text
 from ushape.training.clock import Clock, is_tenth
 from ushape.training.label_session import LabelSession
+from ushape.training.listening import Listener
 from ushape.training.planning import make_plan
 from ushape.training.recipe import write_recipe
-from ushape.training.session import Listener, Session
+from ushape.training.session import Session
 
 __all__ = ["Finished", "check_minutes", "train", "train_run"]
 

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import math
 import platform
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -26,26 +23,25 @@ from torch import Tensor
 
 import ushape
 from ushape.errors import RecipeError
-from ushape.model import Evaluation, Model, score_masks
+from ushape.model import Evaluation, Model
 from ushape.network.classifier import Classifier
 from ushape.network.hardware import best_dtype, finish
 from ushape.network.unet import UNet
-from ushape.scoring.calibration import Calibration, count_calibration
-from ushape.scoring.objects import score_of_choices
-from ushape.tally import Tally, pieces
-from ushape.targets.instances import NOISE_SHARE, Decision, default_decision, object_sizes
-from ushape.targets.tuning import few_decisions, tune_decision, tune_threshold
+from ushape.tally import Tally
+from ushape.targets.tuning import few_decisions
 from ushape.training.batches import Batch, Batches, TrainingImage
 from ushape.training.checkpoint import load_checkpoint, save_checkpoint, write_lines
 from ushape.training.clock import FIRST_GUESS, JUDGING_SHARE, VALIDATIONS, WATCHING_SHARE, Clock, Pace, is_tenth
 from ushape.training.examples import Example, make_preparation, spread, to_training_images
+from ushape.training.judging import Judge
+from ushape.training.listening import Listener, interruptible
 from ushape.training.loop import new_state, train_steps
 from ushape.training.planning import Planned
 from ushape.training.recipe import write_recipe
 from ushape.training.schedule import Plan
 from ushape.training.transfer import take_weights
 
-__all__ = ["Listener", "Session", "versions"]
+__all__ = ["Session", "versions"]
 
 CHECKPOINT_SECONDS = 30.0
 WATCHED_IMAGES = 8
@@ -64,19 +60,6 @@ REVISE_SHARE = 0.01
 """Change of the number of remaining steps that is worth an event."""
 
 
-class Listener:
-    """Hears what happens during a run; the command line shows it. Does nothing by itself."""
-
-    def words(self, text: str) -> None:
-        """A sentence for a person."""
-
-    def progress(self, step: int, stop: int, loss: float, validation: float | None, seconds_left: float) -> None:
-        """One report of the loop."""
-
-    def close(self) -> None:
-        """The run has ended, however."""
-
-
 def versions() -> dict[str, str]:
     """What was used."""
     return {
@@ -85,27 +68,6 @@ def versions() -> dict[str, str]:
         "torch": torch.__version__,
         "numpy": np.__version__,
     }
-
-
-@contextmanager
-def interruptible() -> Iterator[threading.Event]:
-    """An event that Ctrl-C sets, so that a step is finished before the run stops; a second Ctrl-C stops at once."""
-    asked = threading.Event()
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-
-    # Only the main thread may say what a signal does; elsewhere nobody presses Ctrl-C.
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 class Session:
@@ -140,7 +102,8 @@ class Session:
         self.best_score: float | None = None
         self.history: list[dict[str, Any]] = []
         self.events: list[dict[str, Any]] = []
-        self.decision = self.first_decision()
+        self.judge = Judge(self.task, planned.summary.classes, self.recipe.encoding)
+        self.decision = self.judge.first_decision([e.mask for e in planned.training], planned.summary.dims)
         self.watched = spread(planned.validation, self.most_watched)
 
     def make_batches(self, examples: Sequence[Example]) -> Callable[[int], Batch]:
@@ -174,22 +137,6 @@ class Session:
             self.listener.words(f"  {take_weights(network, start.network, same_answers=same)}")
         return network
 
-    def first_decision(self) -> Decision:
-        """What is decided when maps become labels, before any tuning."""
-        masks = [example.mask for example in self.planned.training]
-        if self.task == "instances":
-            return default_decision(
-                self.recipe.encoding, float(np.median(object_sizes(masks))), self.planned.summary.dims
-            )
-        decision = default_decision(self.recipe.encoding, 1.0)
-        if self.task == "semantic" and len(self.planned.summary.classes) == 2:
-            # Pieces smaller than any that people drew are noise: there, half the smallest of them, or a twentieth of
-            # the typical one where that is less.
-            sizes = object_sizes([pieces(mask) for mask in masks])
-            if len(sizes):
-                decision = replace(decision, min_size=int(min(NOISE_SHARE * np.median(sizes), min(sizes) / 2)))
-        return decision
-
     def model(self, tensors: dict[str, Tensor]) -> Model:
         """A model with these weights and the present decision."""
         network = self.new_network()
@@ -216,13 +163,6 @@ class Session:
         self.pace.decide_seconds = time.perf_counter() - predicted
         return maps, labels
 
-    def score_labels(self, references: Sequence[NDArray[Any]], estimates: Sequence[NDArray[Any]]) -> float:
-        """One number, the larger the better: mean AP over IoU 0.5 to 0.95 for objects, else mean Dice of classes."""
-        if self.task == "instances":
-            return score_of_choices(references, estimates)
-        pairs = [("", r, e, True) for r, e in zip(references, estimates, strict=True)]
-        return score_masks(self.task, self.planned.summary.classes, pairs)[0].get("mean Dice", 0.0)
-
     def event(self, kind: str, **details: Any) -> None:
         """Note an event."""
         elapsed = round(self.pace.clock.seconds(), 2)
@@ -246,11 +186,7 @@ class Session:
 
     def tuned(self) -> list[Example]:
         """Those of them that thresholds are tuned on; none where masks hold three classes and more."""
-        return spread(self.judged(), TUNING_IMAGES) if self.task == "instances" or self.of_two_classes() else []
-
-    def of_two_classes(self) -> bool:
-        """Whether each pixel is of one of two classes, so that a threshold decides."""
-        return self.task == "semantic" and len(self.planned.summary.classes) == 2
+        return spread(self.judged(), TUNING_IMAGES) if self.judge.tunes else []
 
     def plan(self, stop: int) -> None:
         """Make or revise the plan: train until step `stop`."""
@@ -298,7 +234,7 @@ class Session:
         maps = [self.estimate(model, example)[0] for example in self.watched]
         references = [example.mask for example in self.watched]
         for model.decision in few_decisions(self.decision, self.recipe.encoding):
-            score = max(score, self.score_labels(references, [model.decide(m).labels for m in maps]))
+            score = max(score, self.judge.score(references, [model.decide(m).labels for m in maps]))
         return score
 
     def time_an_image(self) -> None:
@@ -452,7 +388,7 @@ class Session:
         maps = {example.sample.name: model.maps(example.image) for example in tuned}
         if tuned:
             references = [example.mask for example in tuned]
-            self.decision = self.best_decision(list(maps.values()), references)
+            self.decision = self.judge.best_decision(self.decision, list(maps.values()), references)
             model.decision = self.decision
             self.event("decision", **self.decision.to_dict())
         labels, calibration = {}, None
@@ -462,7 +398,7 @@ class Session:
             found = maps.pop(name) if name in maps else model.maps(example.image)
             labels[name] = model.decide(found).labels
             tally.add(name, example.mask, labels[name], example.sample.complete)
-            counted = self.calibration(found, example.mask)
+            counted = self.judge.calibration(found, example.mask)
             calibration = counted if calibration is None else calibration + counted
         evaluation = replace(tally.evaluation(), calibration=calibration)
         model = self.final_model(model)
@@ -472,7 +408,7 @@ class Session:
     def score_watched(self, model: Model) -> float:
         """The score of the watched images, by the model's own decision."""
         labels = [self.estimate(model, example)[1] for example in self.watched]
-        return self.score_labels([example.mask for example in self.watched], labels)
+        return self.judge.score([example.mask for example in self.watched], labels)
 
     def final_model(self, judged: Model) -> Model:
         """The model with the last weights where those have learnt from all images; else `judged`, as it was scored.
@@ -489,19 +425,6 @@ class Session:
         self.event("refit dropped", before=round(before, 5), after=round(after, 5))
         self.listener.words("  what was learnt from all images is worse on the held-out ones, and is not kept")
         return judged
-
-    def best_decision(self, maps: Sequence[NDArray[np.float32]], references: Sequence[NDArray[Any]]) -> Decision:
-        """What suits these maps best, without a lucky peak."""
-        if self.of_two_classes():
-            return replace(self.decision, mask_threshold=tune_threshold(maps, references, self.score_labels))
-        return tune_decision(maps, references, self.recipe.encoding, self.score_labels)[0]
-
-    def calibration(self, maps: NDArray[np.float32], reference: NDArray[Any]) -> Calibration:
-        """How sure and how right the network was: of the foreground, or of the classes where there are several."""
-        classes = maps[: self.recipe.encoding.n_class_channels]
-        return count_calibration(
-            classes, reference, foreground=self.task == "instances" or len(self.planned.summary.classes) == 2
-        )
 
     def facts(self, scores: dict[str, float]) -> dict[str, Any]:
         """What the model file remembers of its making."""

@@ -1,0 +1,45 @@
+"""Who hears of a run while it goes on, and how it is asked to stop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+__all__ = ["Listener", "interruptible"]
+
+
+class Listener:
+    """Hears what happens during a run; the command line shows it. Does nothing by itself."""
+
+    def words(self, text: str) -> None:
+        """A sentence for a person."""
+
+    def progress(self, step: int, stop: int, loss: float, validation: float | None, seconds_left: float) -> None:
+        """One report of the loop."""
+
+    def close(self) -> None:
+        """The run has ended, however."""
+
+
+@contextmanager
+def interruptible() -> Iterator[threading.Event]:
+    """An event that Ctrl-C sets, so that a step is finished before the run stops; a second Ctrl-C stops at once."""
+    asked = threading.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    # Only the main thread may say what a signal does; elsewhere nobody presses Ctrl-C.
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
