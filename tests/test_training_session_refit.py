@@ -123,6 +123,8 @@ def test_images_in_the_gap_of_a_stack_are_learnt_in_the_end():
 def test_auto_does_so_for_masks_and_the_paper_does_not():
     assert make_plan(disc_dataset(6)).recipe.refit == 0.5
     assert any("learn from the held-out images too" in reason for reason in make_plan(disc_dataset(6)).recipe.reasons)
+    # Where there are many a fifth of them is not missed.
+    assert [make_plan(disc_dataset(n)).recipe.refit for n in (50, 51)] == [0.5, 0.0]
     paper = make_plan(disc_dataset(6), recipe="paper")
     assert (paper.recipe.refit, paper.whole) == (0.0, ())
 
