@@ -4,13 +4,16 @@ import json
 import signal
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from conftest import disc_dataset
+from conftest import disc_dataset, disc_image
 from test_training_classifying import SETTINGS as LABEL_SETTINGS
 from test_training_classifying import striped
 from test_training_session import TINY, assert_equal_tensors, tensors_of
+from ushape.cli import main
 from ushape.errors import RecipeError
 from ushape.model_file import describe_model
 from ushape.run import train_run
@@ -160,20 +163,29 @@ def test_where_no_step_follows_nothing_more_is_learnt_from(tmp_path, short, lear
     assert (tmp_path / "run" / "model.safetensors").exists()
 
 
-def test_a_run_that_is_extended_says_that_nothing_judges_the_new_steps(tmp_path):
+@pytest.mark.parametrize("more", [{"steps": 20}, {"steps": None, "minutes": 0.25, "clock": Clock(earlier=3600)}])
+def test_a_run_that_goes_on_says_that_nothing_judges_the_new_steps(tmp_path, more):
     run(tmp_path / "run")
-    longer = run(tmp_path / "run", settings=(), steps=20, resume=True)
-    assert (longer.steps, longer.refit_from) == (20, 6)
+    longer = run(tmp_path / "run", settings=(), resume=True, **more)
+    assert longer.refit_from == 6
+    assert longer.steps == 20 if more["steps"] else longer.steps > 12
     log = (tmp_path / "run" / "log.txt").read_text()
     assert "learnt from after step 6, so they choose no weights and thresholds any more; to have more steps" in log
 
 
+class StoppedClock(Clock):
+    """No time passes."""
+
+    def seconds(self) -> float:
+        return 0.0
+
+
 def test_images_learnt_from_are_not_counted_as_looked_at():
-    pace = Pace(Clock(earlier=0.0), minutes=10.0, step_seconds=1.0, image_seconds=1.0)
+    pace = Pace(StoppedClock(), minutes=10.0, step_seconds=1.0, image_seconds=1.0)
     whole, half = (pace.stop(0, 100, 2, 0.0, validated) for validated in (1.0, 0.5))
     # Nine validations of two images of a second each are ahead (the tenth is counted with the end), or five.
     assert half - whole == 8
-    assert pace.stop(90, 100, 2, 0.0, 0.5) == pytest.approx(690, abs=1)
+    assert pace.stop(90, 100, 2, 0.0, 0.5) == 690
 
 
 def test_the_page_says_which_weights_its_scores_are_of(tmp_path):
@@ -182,6 +194,30 @@ def test_the_page_says_which_weights_its_scores_are_of(tmp_path):
     assert "held out to judge it, and learnt from too in the end." in html
     assert "are of the best weights up to step 6, when none of these images had been learnt from in this run." in html
     assert "held out; trained on all 6 after step 6" in html
+
+
+@pytest.mark.parametrize("refit", [0, 0.5])
+def test_the_command_says_which_weights_its_scores_are_of(tmp_path, refit, capsys, monkeypatch):
+    data = tmp_path / "data"
+    for index in range(4):
+        image, mask = disc_image(index)
+        for name, array in (("images", image[0]), ("masks", mask.astype(np.uint8))):
+            (data / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(data / name / f"disc{index}.png")
+    settings = [part for setting in [*TINY, f"refit={refit}"] for part in ("--set", setting)]
+    command = ["ushape", "train", str(data), "--steps", "4", *settings, "--device", "cpu"]
+    for as_json, folder in ((True, "a"), (False, "b")):
+        monkeypatch.setattr("sys.argv", [*command, "-o", str(tmp_path / folder), *(["--json"] if as_json else [])])
+        with pytest.raises(SystemExit) as done:
+            main()
+        assert not done.value.code
+        out = capsys.readouterr().out
+        if as_json:
+            assert json.loads(out)["refit_from"] == (2 if refit else None)
+        else:
+            told = "also used for choosing; of weights up to step 2, before these were learnt from)"
+            assert (told in out) == bool(refit)
+            assert "validation scores (also used for choosing" in out
 
 
 def test_what_is_in_the_file_says_so_too(tmp_path):

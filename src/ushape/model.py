@@ -307,6 +307,10 @@ class Model:
             "how well it remembers; score images that it has not seen"
         )
 
+    def has_learnt_all(self, dataset: Dataset) -> bool:
+        """Whether the end of the training learnt from all of these images, those held out included."""
+        return self.facts.get("refit from step") is not None and bool(self.has_seen(dataset))
+
     def evaluate(
         self,
         dataset: Dataset,

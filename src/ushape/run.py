@@ -88,8 +88,6 @@ class Finished:
     """How a run ended.
 
     evaluation  of the validation images: used for choosing weights and thresholds, so no independent result
-    refit_from  the step after which the model learnt from these images too, the evaluation being of the weights before;
-                None where it never did
     """
 
     model: Model
@@ -99,7 +97,15 @@ class Finished:
     seconds: float
     problems: tuple[str, ...]
     interrupted: bool = False
-    refit_from: int | None = None
+
+    @property
+    def refit_from(self) -> int | None:
+        """The step after which the model learnt from the validation images too; the evaluation is of weights before.
+
+        None where it never did.
+        """
+        step: int | None = self.model.facts["refit from step"]
+        return step
 
 
 def check_minutes(minutes: float | None) -> None:
@@ -247,9 +253,7 @@ def conclude(run: Session, command: str, interrupted: bool) -> Finished:
         run.save_checkpoint()
         write_run_report(run.folder / "report.html", run, evaluation, labels, command)
     seconds = run.pace.clock.seconds()
-    refit_from = run.refit_from if run.is_refitted else None
-    problems = run.planned.problems
-    return Finished(model, run.folder, evaluation, run.state.step, seconds, problems, interrupted, refit_from)
+    return Finished(model, run.folder, evaluation, run.state.step, seconds, run.planned.problems, interrupted)
 
 
 def train(

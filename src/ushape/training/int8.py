@@ -74,7 +74,7 @@ def divided(model: Model, dataset: Dataset) -> Division:
     calibration = dataset.subset([as_sample(example) for example in training])
     judged = replace(dataset.subset([as_sample(example) for example in held_out]), problems=told)
     name = f"{dataset.name}, held out"
-    if model.facts.get("refit from step") is not None and model.has_seen(dataset):
+    if model.has_learnt_all(dataset):
         name += " and learnt from in the end"
     return Division(calibration, replace(judged, name=name), CUT if cut else "")
 
@@ -83,7 +83,7 @@ def what_was_seen(model: Model, dataset: Dataset, validation: Dataset | None) ->
     """A sentence where the model was trained on what is to judge its copy; empty otherwise."""
     if validation is not None:
         return model.has_seen(validation)
-    if model.facts.get("refit from step") is not None and model.has_seen(dataset):
+    if model.has_learnt_all(dataset):
         return (
             f"{dataset.name}: the model has learnt from all of these images in the end, those held out included; "
             "judge by other images, with --val"

@@ -178,6 +178,7 @@ def fitting(examples: Sequence[Example], summary: DataSummary) -> tuple[list[Exa
 
 
 REFIT = "of the steps learn from the held-out images too"
+"""By which the sentence is known among the reasons of a recipe that was written down."""
 
 
 def with_refit(recipe: Recipe, held_out: bool) -> Recipe:
@@ -198,7 +199,7 @@ def with_refit(recipe: Recipe, held_out: bool) -> Recipe:
 
 def told_of_start(recipe: Recipe, start: Model | None, dataset: Dataset) -> Recipe:
     """The recipe, with a sentence where the model to start from has learnt from all images, those held out included."""
-    if start is None or start.facts.get("refit from step") is None or not start.has_seen(dataset):
+    if start is None or not start.has_learnt_all(dataset):
         return recipe
     told = (
         "the model to start from has learnt from all of these images, so the scores of those held out say how well it "
@@ -222,6 +223,11 @@ def make_plan(
     start  a model whose network and weights training starts from
     """
     if validation is not None:
+        if any(setting.partition("=")[0].strip() == "refit" for setting in settings):
+            raise RecipeError(
+                "expected no refit where data are named to validate on, which are never learnt from, found both; drop "
+                "one"
+            )
         validation = like_training(dataset, validation)
     examples, problems = read_examples(dataset.samples)
     read = examples
@@ -243,10 +249,6 @@ def make_plan(
         problems += more
     held_out, more = fitting(held_out, summary)
     problems += more
-    if validation is not None and any(setting.partition("=")[0].strip() == "refit" for setting in settings):
-        raise RecipeError(
-            "expected no refit where data are named to validate on, which are never learnt from, found both; drop one"
-        )
     chosen = with_refit(chosen, held_out=validation is None)
     whole = tuple(fitting(read, summary)[0]) if chosen.refit else ()
     if not held_out:

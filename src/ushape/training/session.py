@@ -172,7 +172,7 @@ class Session:
         """What the end of the run will take."""
         n_judged, n_tuned = len(self.judged()), len(self.tuned())
         # Where the held-out images were learnt from, the weights before and after are looked at once more.
-        n_watched = len(self.watched) * (2 if self.refit_share else 1)
+        n_watched = len(self.watched) * (2 if self.recipe.refit else 1)
         return self.pace.ending_seconds(n_watched, n_judged, n_tuned, self.recipe.rotations)
 
     def judged(self) -> list[Example]:
@@ -198,19 +198,15 @@ class Session:
     def revise(self) -> None:
         """Hold the plan against the clock, and change it where it is off."""
         step, old = self.state.step, self.state.plans[-1].stop
-        stop = self.pace.stop(step, old, len(self.watched), self.ending_seconds(), 1 - self.refit_share)
+        stop = self.pace.stop(step, old, len(self.watched), self.ending_seconds(), 1 - self.recipe.refit)
         if abs(stop - old) > max(1, REVISE_SHARE * (old - step)):
             self.plan(stop)
-
-    @property
-    def refit_share(self) -> float:
-        """The share of the steps, at the end, that learn from the held-out images too."""
-        return self.recipe.refit if self.planned.whole else 0.0
 
     def is_refit_due(self) -> bool:
         """Whether the held-out images have judged enough, and are to be learnt from."""
         step, stop = self.state.step, self.state.plans[-1].stop
-        return self.refit_share > 0 and self.refit_from is None and round(stop * (1 - self.refit_share)) <= step < stop
+        share = self.recipe.refit
+        return share > 0 and self.refit_from is None and round(stop * (1 - share)) <= step < stop
 
     def refit(self, step: int) -> None:
         """Learn from all images, those held out included, after `step`."""
@@ -291,6 +287,10 @@ class Session:
         self.history, self.events = notes["history"], notes["events"]
         if (begun := notes.get("refit from")) is not None:
             self.refit(begun)
+            self.listener.words(
+                f"  the held-out images were learnt from after step {begun}, so they choose no weights and thresholds "
+                "any more; to have more steps judged, train a new run"
+            )
         self.pace.clock.earlier += notes["seconds"]
         self.event("resume")
         return True
@@ -301,11 +301,6 @@ class Session:
             self.watch_what_is_affordable()
             self.plan(self.steps or FIRST_GUESS)
         elif self.steps is not None and self.steps != self.state.plans[-1].stop:
-            if self.refit_from is not None and self.steps > self.state.plans[-1].stop:
-                self.listener.words(
-                    f"  the held-out images were learnt from after step {self.refit_from}, so they choose no weights "
-                    "and thresholds any more; to have more steps judged, train a new run"
-                )
             self.plan(max(self.steps, self.state.step))
         elif self.pace.minutes is not None:
             self.time_an_image()
