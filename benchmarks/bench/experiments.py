@@ -34,6 +34,8 @@ class Variant:
     rotations  that predictions are averaged over: 1, 2, 4 or 8 flips and quarter turns, or the paper's 7 angles; the
                recipe's own number where none is named
     splits     the only splits that it is for; () for all of the list
+    steps      that it is trained, whatever they take, instead of the minutes of the list: what takes the same time
+               alone may then run beside other work
     """
 
     name: str
@@ -41,6 +43,7 @@ class Variant:
     settings: tuple[str, ...] = ()
     rotations: int | None = None
     splits: tuple[str, ...] = ()
+    steps: int | None = None
 
     def __post_init__(self) -> None:
         # Else it would be told after hours of training.
@@ -122,7 +125,7 @@ class Experiment:
     about: str = ""
 
     def runs(self, splits: Mapping[str, Split], stage: Stage, steps: int | None = None) -> list[Run]:
-        """Its runs in order, the shortest budgets first; `steps` replaces the minutes.
+        """Its runs in order, the shortest budgets first; `steps` replaces every variant's budget.
 
         A split without a part to tune on has runs for the test part only. RecipeError when the list must not look at
         test parts.
@@ -132,11 +135,17 @@ class Experiment:
                 f"{self.name}: expected a list that may be scored on test parts, found one that choices are made by; "
                 "run it without --test"
             )
-        budgets = [(minutes, None) for minutes in self.minutes] if steps is None else [(None, steps)]
+
+        def budgets(variant: Variant) -> list[tuple[float | None, int | None]]:
+            n_steps = variant.steps if steps is None else steps
+            return [(minutes, None) for minutes in self.minutes] if n_steps is None else [(None, n_steps)]
+
+        rounds = max(len(budgets(variant)) for variant in self.variants)
         return [
             Run(splits[name], stage, variant, seed, *budget)
-            for budget in budgets
+            for i in range(rounds)
             for variant in self.variants
+            for budget in budgets(variant)[i : i + 1]
             for name in variant.splits or self.splits
             if stage == "test" or splits[name].tune is not None
             for seed in (self.seeds_of or {}).get(name, self.seeds)
