@@ -11,6 +11,7 @@ import torch
 
 from ushape.errors import RecipeError
 from ushape.network.hardware import (
+    autocast,
     best_dtype,
     choose_device,
     describe_device,
@@ -40,6 +41,23 @@ def test_bfloat16_needs_units_and_not_only_the_library(monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     assert best_dtype(torch.device("cpu")) == torch.float32
+
+
+def test_a_pytorch_that_was_built_without_onednn_has_no_bfloat16_on_its_processor(monkeypatch):
+    """As for Apple Silicon, where the operators that ask it are missing."""
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.ops, "mkldnn", object())
+    assert best_dtype(torch.device("cpu")) == torch.float32
+    assert training_format(torch.device("cpu")) in (torch.contiguous_format, torch.channels_last)
+
+
+def test_float32_on_a_gpu_is_float32():
+    """PyTorch's default is TF32 there, which keeps 10 of 23 bits; afterwards that is as it was."""
+    before = torch.backends.cudnn.conv.fp32_precision
+    with autocast(torch.device("cuda"), torch.float32):
+        assert torch.backends.cudnn.conv.fp32_precision == "ieee"
+    assert torch.backends.cudnn.conv.fp32_precision == before
 
 
 def test_without_avx512_channels_come_first_while_a_network_learns(monkeypatch):

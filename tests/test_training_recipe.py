@@ -22,6 +22,10 @@ def test_a_recipe_written_and_read_is_the_same(tmp_path):
     path = tmp_path / "recipe.toml"
     path.write_text(write_recipe(recipe))
     assert read_recipe(path, plan_recipe(replace(CELLS, diameter=20.0))) == recipe
+    # A recipe is called as its file, whatever that looks like.
+    for name in ("2024", "2025-01-01", "true", "mine"):
+        path.write_text(write_recipe(replace(recipe, name=name)))
+        assert read_recipe(path, recipe).name == name
 
 
 def test_settings_are_applied_together_and_named_among_the_reasons():

@@ -1,6 +1,7 @@
 """Runs: bit-identical by seed and steps, resumed after a kill with the same tensors, held to the clock."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from conftest import disc_dataset
@@ -114,13 +116,15 @@ def test_a_checkpoint_of_another_optimiser_is_refused(tmp_path):
         tiny_run(tmp_path / "run", settings=(), steps=20, resume=True)
 
 
-def test_ctrl_c_in_the_middle_of_a_step_finishes_the_step_first(tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_in_the_middle_of_a_step_finishes_the_step_first(tmp_path, monkeypatch, number):
+    """So does a cluster's sign that the time of the job is over."""
     forward, seen = UNet.core, []
 
     def interrupted(network, images):
         seen.append(network.training)
         if network.training and seen.count(True) == 5:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         return forward(network, images)
 
     with monkeypatch.context() as patch:
@@ -130,6 +134,85 @@ def test_ctrl_c_in_the_middle_of_a_step_finishes_the_step_first(tmp_path, monkey
     assert stopped.steps == 5
     resumed = tiny_run(tmp_path / "run", settings=(), steps=None, resume=True)
     assert_equal_tensors(tensors_of(resumed), tensors_of(tiny_run()))
+
+
+def test_a_run_stopped_before_its_first_validation_resumes_as_if_it_had_not_been(tmp_path, monkeypatch):
+    """What is judged because the run was stopped there chooses nothing: forced here to score highest."""
+    monkeypatch.setattr(Session, "watch", lambda session, model: 1 / (1 + session.state.step))
+
+    class Impatient(Listener):
+        def progress(self, step, stop, loss, validation, seconds_left):
+            if step == 3:
+                signal.raise_signal(signal.SIGINT)
+
+    stopped = tiny_run(tmp_path / "run", steps=40, listener=Impatient())
+    assert (stopped.interrupted, stopped.steps) == (True, 3)
+    assert load(tmp_path / "run").facts["steps"] == 3
+    resumed = tiny_run(tmp_path / "run", settings=(), steps=None, resume=True)
+    whole = tiny_run(steps=40)
+    assert_equal_tensors(tensors_of(resumed), tensors_of(whole))
+
+
+def spoil(monkeypatch, from_step: int) -> None:
+    """Make the loss no number from a step on, in that step's weights too."""
+    import ushape.training.loop as loop
+
+    real, calls = loop.total_loss, []
+
+    def spoilt(*args, **options):
+        calls.append(None)
+        return real(*args, **options) * (math.nan if len(calls) >= from_step else 1)
+
+    monkeypatch.setattr(loop, "total_loss", spoilt)
+
+
+@pytest.mark.parametrize("refit", [0, 0.5])
+def test_a_run_that_goes_astray_keeps_what_was_best_until_then(tmp_path, monkeypatch, refit):
+    monkeypatch.setattr("ushape.training.session.CHECKPOINT_SECONDS", 0.0)
+    # Of 400 steps every second one is reported, so that a checkpoint falls between the mistake and its discovery.
+    spoil(monkeypatch, 301)
+    with pytest.raises(RecipeError, match=r"found nan at step 302, and kept the best weights until then; train a new"):
+        train_run(disc_dataset(6), output=tmp_path / "run", steps=400, device="cpu", settings=[*TINY, f"refit={refit}"])
+    model = load(tmp_path / "run")
+    assert all(tensor.isfinite().all() for tensor in model.network.state_dict().values())
+    assert model.facts["refit from step"] is None
+    saved = load_file(tmp_path / "run" / "checkpoint" / "state.safetensors")
+    assert all(tensor.isfinite().all() for tensor in saved.values())
+
+
+def test_a_full_disk_does_not_stop_a_run(tmp_path, monkeypatch):
+    heard = []
+
+    class Ear(Listener):
+        def words(self, text):
+            heard.append(text)
+
+    def full(*args, **options):
+        raise SafetensorError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ushape.training.session.CHECKPOINT_SECONDS", 0.0)
+        patch.setattr("ushape.training.checkpoint.save_file", full)
+        finished = tiny_run(tmp_path / "run", listener=Ear())
+    warnings = [text for text in heard if "could not save after step 5: " in text]
+    assert len(warnings) == 1
+    assert "check the path and the space" in warnings[0]
+    assert_equal_tensors(tensors_of(finished), load(tmp_path / "run").network.state_dict())
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells which files are mapped")
+def test_nothing_holds_the_checkpoint_that_was_read(tmp_path, monkeypatch):
+    """Windows would not let it be replaced."""
+    tiny_run(tmp_path / "run", settings=[*TINY, "optimiser.name=adamw"])
+    mapped, real = [], Session.loop
+
+    def loop(session):
+        mapped.append(Path("/proc/self/maps").read_text())
+        return real(session)
+
+    monkeypatch.setattr(Session, "loop", loop)
+    tiny_run(tmp_path / "run", settings=(), steps=14, resume=True)
+    assert str(tmp_path / "run" / "checkpoint" / "state.safetensors") not in mapped[0]
 
 
 def test_a_finished_run_can_be_extended(tmp_path):
@@ -192,6 +275,23 @@ def test_a_clock_sets_the_number_of_steps_and_every_change_is_an_event(tmp_path)
     assert len(plans) > 1
     assert finished.steps == plans[-1]["stop"] != plans[0]["stop"]
     assert all(first["step"] <= second["step"] for first, second in pairwise(plans))
+
+
+def test_at_its_end_a_run_is_not_made_longer(monkeypatch):
+    """The rate is zero there and would jump to its height; said to have time for two more steps."""
+    monkeypatch.setattr("ushape.training.session.REVISE_SECONDS", 0.0)
+    monkeypatch.setattr(Pace, "stop", lambda pace, step, *others: 12 if step < 12 else step + 2)
+    assert tiny_run(steps=None, minutes=0.25).steps == 12
+
+
+def test_a_run_by_the_clock_that_had_come_to_its_end_learns_no_more(tmp_path, monkeypatch):
+    """Killed while it was judged, say: what is resumed has the same weights. More minutes are another matter."""
+    monkeypatch.setattr(Pace, "stop", lambda pace, step, *others: 12 if step < 12 else step + 5)
+    first = tiny_run(tmp_path / "run", steps=None, minutes=0.25)
+    again = tiny_run(tmp_path / "run", settings=(), steps=None, resume=True)
+    assert first.steps == again.steps == 12
+    assert_equal_tensors(tensors_of(first), tensors_of(again))
+    assert tiny_run(tmp_path / "run", settings=(), steps=None, minutes=0.5, resume=True).steps > 12
 
 
 def test_what_a_gpu_has_only_been_asked_for_counts_as_time(monkeypatch):

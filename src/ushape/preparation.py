@@ -114,7 +114,8 @@ class Preparation:
             shape = (-1, *[1] * len(axes))
             mean, std = np.asarray(self.mean).reshape(shape), np.asarray(self.std).reshape(shape)
         # A constant channel carries nothing; it becomes 0 rather than noise blown up.
-        scale = np.where(std > 1e-6 * np.maximum(1e-30, np.abs(mean)), std, np.inf)
+        resolution = 1e-6 if image.dtype == np.float32 else 1e-12
+        scale = np.where(std > resolution * np.maximum(1e-30, np.abs(mean)), std, np.inf)
         normalised: NDArray[np.float32] = ((image - mean) / scale).astype(np.float32)
         return normalised
 

@@ -2,14 +2,15 @@
 
 The run folder holds `model.safetensors` (the best weights by validation, or where the end of the run learns from the
 held-out images too, as `Recipe.refit` says, the last ones), `recipe.toml`, `run.json` (what was asked for),
-`events.jsonl`, `history.jsonl`, `report.html` and `checkpoint/`. Everything is written to a temporary name and
-renamed, so that a run can be killed at any moment and resumed.
+`events.jsonl`, `history.jsonl`, `report.html` and `checkpoint/`; each is written to a temporary name and renamed, so
+that a run can be killed at any moment and resumed. `log.txt` grows line by line.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -40,8 +41,8 @@ class Logged(Listener):
         self.listener, self.path = listener, path
 
     def write(self, text: str) -> None:
-        """Add a line with the time of day."""
-        with self.path.open("a", encoding="utf-8") as file:
+        """Add a line with the time of day; what cannot be written is no reason to stop training."""
+        with suppress(OSError), self.path.open("a", encoding="utf-8") as file:
             file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {text.strip()}\n")
 
     def words(self, text: str) -> None:
@@ -238,6 +239,11 @@ def train_run(
         listener.words(f"  resumed after step {session.state.step}")
     try:
         interrupted = not session.loop()
+    except RecipeError:
+        # Learning went astray: what was best until then is worth a model all the same.
+        if session.best and folder is not None:
+            conclude(session, asked.command, interrupted=True)
+        raise
     finally:
         listener.close()
     return conclude(session, asked.command, interrupted)
@@ -274,7 +280,7 @@ def train(
     """Train a model on a dataset, a folder or a catalog name.
 
     minutes     time budget with everything included, an upper bound; 10 where neither it nor `steps` is given
-    steps       train exactly so many steps instead; the same steps and seed give the same weights
+    steps       train exactly so many steps instead; on a CPU the same steps and seed give the same weights
     validation  data to choose the best weights and the thresholds by; default: a part of `dataset` is held out
     recipe      `auto`, `paper` or a TOML file
     settings    fields of the recipe to change, such as "network.depth=4"

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -44,21 +45,38 @@ def choose_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
+def has_onednn_bf16() -> bool:
+    """What oneDNN says of bfloat16, which obeys ONEDNN_MAX_CPU_ISA; PyTorch for Apple Silicon is built without it."""
+    there = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return there and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def best_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 where the hardware multiplies it natively, else float32."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     if device.type != "cpu":
         return torch.float32
-    # The library's answer obeys ONEDNN_MAX_CPU_ISA but says yes to mere AVX512 too, where bfloat16 is emulated;
-    # the processor's own flags know that.
-    library = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    # The library says yes to mere AVX512 too, where bfloat16 is emulated; the processor's own flags know that.
     processor = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if library and processor else torch.float32
+    return torch.bfloat16 if processor and has_onednn_bf16() else torch.float32
+
+
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """A context in which a GPU's convolutions of float32 keep its 23 bits; by default they keep 10, which is TF32."""
+    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    before, convolutions.fp32_precision = convolutions.fp32_precision, "ieee"
+    try:
+        yield
+    finally:
+        convolutions.fp32_precision = before
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
-    """A context in which convolutions compute in `dtype`."""
+    """A context in which convolutions compute in `dtype`, and in float32 to the last bit of it."""
+    if device.type == "cuda" and dtype == torch.float32:
+        return without_tf32()
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
 
 
@@ -70,8 +88,8 @@ def training_format(device: torch.device) -> torch.memory_format:
     first; prediction, which has no gradients, is faster with them last there too.
     """
     if device.type == "cpu" and platform.machine().lower() in ("x86_64", "amd64"):
-        # The library's answer obeys ONEDNN_MAX_CPU_ISA; some newer processors have bfloat16 but no AVX-512.
-        wide = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and torch.cpu._is_avx512_supported()
+        # Some newer processors have bfloat16 but no AVX-512.
+        wide = has_onednn_bf16() and torch.cpu._is_avx512_supported()
         return torch.channels_last if wide else torch.contiguous_format
     return torch.channels_last
 

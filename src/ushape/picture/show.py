@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from ushape.picture.skip import skip_png, skip_svg
 from ushape.picture.tiles import Answer, draw_tiles
 from ushape.prediction.tiled import TILE_SIZE, read_tile
 from ushape.training.batches import Batches, TrainingImage
+from ushape.training.checkpoint import write_text
 from ushape.training.classifying import to_label_tensors
 from ushape.training.examples import Example, make_preparation, spread, to_training_images
 from ushape.training.label_batches import LabelBatches
@@ -90,13 +90,6 @@ def _check_name(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
 
 
-def _write_text(path: Path, text: str) -> None:
-    """Write a file under another name and rename it."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-
-
 def write_picture(
     path: Path, network: UNet | Classifier, size: int | Sequence[int], *, level: int | None = None
 ) -> None:
@@ -106,7 +99,7 @@ def write_picture(
         drawn = architecture_png(network, size) if level is None else skip_png(network, size, level)
         write_image(path, np.moveaxis(drawn, -1, 0))
         return
-    _write_text(path, architecture_svg(network, size) if level is None else skip_svg(network, size, level))
+    write_text(path, architecture_svg(network, size) if level is None else skip_svg(network, size, level))
 
 
 def _read(image: Path, dims: int) -> NDArray[Any]:
@@ -234,7 +227,7 @@ def write_drawing(path: Path, drawing: Drawing) -> None:
     if path.suffix.lower() == ".png":
         write_image(path, np.moveaxis(png(drawing, round(PNG_SCALE * drawing.width)), -1, 0))
         return
-    _write_text(path, svg(drawing))
+    write_text(path, svg(drawing))
 
 
 def write_plate(path: Path, plate: Plate) -> None:

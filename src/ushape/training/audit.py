@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from ushape.data.dataset import Dataset
 from ushape.data.doctor import Facts, Finding, inspect_arrays, judge
-from ushape.training.examples import Example
+from ushape.training.examples import Example, spread
 
 __all__ = ["audit"]
 
@@ -30,8 +30,7 @@ def audit(
 
     problems  of the dataset and of reading its samples; they are among all findings
     """
-    count = min(len(examples), AUDITED)
-    chosen = [examples[index * len(examples) // count] for index in range(count)]
+    chosen = spread(examples, AUDITED)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         facts = list(pool.map(facts_of, chosen))
     # Samples without annotation are not among the examples; the doctor looks at the dataset for how many there are.

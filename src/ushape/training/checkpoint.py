@@ -1,8 +1,9 @@
 """Checkpoints: the whole state of a run in one safetensors file, replaced atomically.
 
-A run that was killed at any moment continues from its last checkpoint and ends with the same weights as one that was
-not: batches, dropout and learning rate are functions of the step, so tensors, plans and counters are the whole state;
-one of the counters is the step after which the held-out images are learnt from too.
+A run that was killed at any moment continues from its last checkpoint and, on a CPU, ends with the same weights as one
+that was not (a GPU adds in changing order): batches, dropout and learning rate are functions of the step, so tensors,
+plans and counters are the whole state; one of the counters is the step after which the held-out images are learnt from
+too.
 """
 
 from __future__ import annotations
@@ -52,13 +53,18 @@ def state_tensors(state: State, best: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def save_checkpoint(path: Path, state: State, best: dict[str, Tensor], notes: dict[str, Any]) -> None:
-    """Write state, best weights and notes (JSON) to `path`, complete or not at all."""
+    """Write state, best weights and notes (JSON) to `path`, complete or not at all; ModelFileError when it fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kind, plans = type(state.optimiser).__name__, [asdict(plan) for plan in state.plans]
     text = json.dumps({"step": state.step, "optimiser": kind, "plans": plans, "notes": notes})
     temporary = path.with_name(path.name + ".part")
-    save_file(state_tensors(state, best), temporary, metadata={METADATA_KEY: text})
-    os.replace(temporary, path)
+    try:
+        save_file(state_tensors(state, best), temporary, metadata={METADATA_KEY: text})
+        os.replace(temporary, path)
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(
+            f"{path}: expected to write the checkpoint there, but it failed ({error}); check the path and the space"
+        ) from error
 
 
 def under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -85,7 +91,8 @@ def load_checkpoint(path: Path, state: State) -> tuple[dict[str, Tensor], dict[s
     try:
         with safe_open(path, framework="pt") as file:
             settings = json.loads((file.metadata() or {})[METADATA_KEY])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # Clones, because what is read is a view of the file, which Windows would not let be replaced meanwhile.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         state.network.load_state_dict(under(tensors, "network"))
         for name, tensor in under(tensors, "average").items():
             state.average[name].copy_(tensor)

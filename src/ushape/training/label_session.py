@@ -60,7 +60,7 @@ class LabelSession(Session):
 
     def finish(self) -> tuple[Model, Evaluation, dict[str, NDArray[np.int32]]]:
         """(model, scores, labels by name) of the held-out images, with the best weights."""
-        model, tally = self.model(self.best), LabelTally(self.planned.summary.classes)
+        model, tally = self.model(self.best or self.state.average), LabelTally(self.planned.summary.classes)
         labels: dict[str, NDArray[np.int32]] = {}
         for example, found in self.classified(model, self.judged()):
             tally.add(example.sample.name, int(example.mask), found)

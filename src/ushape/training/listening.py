@@ -26,7 +26,10 @@ class Listener:
 
 @contextmanager
 def interruptible() -> Iterator[threading.Event]:
-    """An event that Ctrl-C sets, so that a step is finished before the run stops; a second Ctrl-C stops at once."""
+    """An event that Ctrl-C sets, so that a step is finished before the run stops; a second Ctrl-C stops at once.
+
+    So does what a cluster sends when the time of a job is over (SIGTERM).
+    """
     asked = threading.Event()
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -38,8 +41,9 @@ def interruptible() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
-    before = signal.signal(signal.SIGINT, ask)
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, action in before.items():
+            signal.signal(number, action or signal.SIG_DFL)

@@ -191,6 +191,9 @@ def to_value(text: str, like: Any, name: str) -> Any:
         value: Any = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
+    # What a text looks like is no matter where a text is wanted: a recipe may be called 2025-01-01.
+    if isinstance(like, str) and not isinstance(value, str):
+        value = text
     return check_type(value, like, name)
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import ushape
-from ushape.errors import RecipeError
+from ushape.errors import ModelFileError, RecipeError
 from ushape.model import Evaluation, Model
 from ushape.network.classifier import Classifier
 from ushape.network.hardware import best_dtype, finish
@@ -97,6 +97,7 @@ class Session:
         self.batches = self.make_batches(self.planned.training)
         self.refit_from: int | None = None
         self.is_refitted = False
+        self.is_through = False  # resumed where its plan had ended, with no more time than before
         self.state = new_state(self.first_network(), self.recipe, device)
         self.best: dict[str, Tensor] = {}
         self.best_score: float | None = None
@@ -257,22 +258,35 @@ class Session:
         """Where the checkpoint lies; None without a run folder."""
         return None if self.folder is None else self.folder / "checkpoint" / "state.safetensors"
 
+    def is_finite(self) -> bool:
+        """Whether the averaged weights are numbers: one that is not spreads to all others and stays."""
+        return all(bool(tensor.isfinite().all()) for tensor in self.state.average.values())
+
     def save_checkpoint(self) -> None:
-        """Write the checkpoint and the run's records."""
+        """Write the checkpoint and the run's records; what hinders that is told, and is no reason to stop training.
+
+        Weights that are no numbers any more are not written over those that were.
+        """
         path = self.checkpoint_path()
         if path is None or self.folder is None:
             return
         notes = {
             "seconds": self.pace.clock.seconds(),
+            "minutes": self.pace.minutes,
             "best_score": self.best_score,
             "watched": [example.sample.name for example in self.watched],
             "refit from": self.refit_from,
             "history": self.history,
             "events": self.events,
         }
-        save_checkpoint(path, self.state, self.best, notes)
-        write_lines(self.folder / "history.jsonl", self.history)
-        write_lines(self.folder / "events.jsonl", self.events)
+        try:
+            if self.is_finite():
+                save_checkpoint(path, self.state, self.best, notes)
+            write_lines(self.folder / "history.jsonl", self.history)
+            write_lines(self.folder / "events.jsonl", self.events)
+        except (ModelFileError, OSError) as error:
+            # What is in memory may still be saved later, or become a model.
+            self.listener.words(f"  warning: could not save after step {self.state.step}: {error}")
 
     def resume(self) -> bool:
         """Continue from the checkpoint where there is one; True when there was."""
@@ -292,6 +306,7 @@ class Session:
                 "any more; to have more steps judged, train a new run"
             )
         self.pace.clock.earlier += notes["seconds"]
+        self.is_through = self.state.step >= self.state.plans[-1].stop and self.pace.minutes == notes.get("minutes")
         self.event("resume")
         return True
 
@@ -302,7 +317,7 @@ class Session:
             self.plan(self.steps or FIRST_GUESS)
         elif self.steps is not None and self.steps != self.state.plans[-1].stop:
             self.plan(max(self.steps, self.state.step))
-        elif self.pace.minutes is not None:
+        elif self.pace.minutes is not None and not self.is_through:
             self.time_an_image()
             self.revise()
         with interruptible() as asked:
@@ -310,8 +325,6 @@ class Session:
         if not finished:
             self.listener.words("  interrupted: saving")
             self.event("interrupted")
-        if not self.best:
-            self.validate()
         self.save_checkpoint()
         return finished
 
@@ -332,7 +345,9 @@ class Session:
             if n_timed > 0:
                 spent += now - begun
                 self.pace.step_seconds = spent / n_timed
-            if self.pace.minutes is not None and (now - revised > REVISE_SECONDS or n_timed in EARLY_REVISIONS):
+            is_due = now - revised > REVISE_SECONDS or n_timed in EARLY_REVISIONS
+            # At its end the rate is zero; a step or two that would fit are not worth its rise.
+            if self.pace.minutes is not None and is_due and record.step < self.state.plans[-1].stop:
                 self.revise()
                 revised = now
             validation = self.validate() if self.is_validation_step() else None
@@ -353,8 +368,9 @@ class Session:
     def note(self, step: int, loss: float, rate: float, validation: float | None) -> None:
         """Add a row to the history and tell the listener."""
         if not math.isfinite(loss):
+            kept = ", and kept the best weights until then" if self.best and self.folder is not None else ""
             raise RecipeError(
-                f"expected a finite loss, found {loss} at step {step}; lower optimiser.learning_rate, as in "
+                f"expected a finite loss, found {loss} at step {step}{kept}; train a new run with a lower rate, as in "
                 f"--set optimiser.learning_rate={self.recipe.optimiser.learning_rate / 10:g}"
             )
         each = self.pace.step_seconds
@@ -378,7 +394,8 @@ class Session:
         Where the held-out images were learnt from in the end, the scores are of the best weights before, and the model
         has the last ones, with the same thresholds.
         """
-        model, judged, tuned = self.model(self.best), self.judged(), self.tuned()
+        # A run that was interrupted before its first validation has no best weights.
+        model, judged, tuned = self.model(self.best or self.state.average), self.judged(), self.tuned()
         # Only the tuning images' maps are kept: those of all images may not fit into memory.
         maps = {example.sample.name: model.maps(example.image) for example in tuned}
         if tuned:
@@ -410,7 +427,7 @@ class Session:
 
         Last weights that are worse, on images they have learnt from, than the judged ones, which had not, are dropped.
         """
-        if self.refit_from is None or self.state.step == self.refit_from:
+        if self.refit_from is None or self.state.step == self.refit_from or not self.is_finite():
             return judged
         last = self.model(self.state.average)
         before, after = self.score_watched(judged), self.score_watched(last)
