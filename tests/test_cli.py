@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -112,6 +113,20 @@ def test_the_whole_journey(folder, tmp_path):
     assert table[0].startswith("image,object,area,centroid_y,centroid_x,")
     status, out, words = ushape("evaluate", run, test, "--json")
     evaluated = json.loads(out)
+    assert "warning" not in evaluated
+    assert re.search(r"^predicted by \w+ in (float32|bfloat16)$", words, re.MULTILINE)
+    # One image of the training among others, under another name and in another format, is told.
+    mixed = shutil.copytree(test, tmp_path / "mixed")
+    leaked = sorted((folder / "images").iterdir())[0]
+    for part in ("images", "masks"):
+        pixels = tifffile.imread(folder / part / leaked.name)
+        tifffile.imwrite(mixed / part / "zz.tif", pixels.astype(np.float32 if part == "images" else np.int32))
+    _, out, words = ushape("evaluate", run, mixed, "--json")
+    told = (
+        "mixed: the model was trained on 1 of these 3 images, or they helped to choose it (zz), so the scores are too"
+    )
+    assert told in words
+    assert json.loads(out)["warning"].startswith(told)
     status, out, words = ushape("score", test / "masks", tmp_path / "out", "--json")
     assert status == 0, words
     assert json.loads(out)["scores"] == evaluated["scores"]

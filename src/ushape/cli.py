@@ -336,7 +336,11 @@ def evaluate(
         cost = loaded.engines.news()
         if cost:
             out.say(cost)
-        show_scores(out, found, csv, warning, loaded.computing())
+        if not warning and (warning := loaded.has_seen_some(dataset, found)):
+            out.say(f"warning: {warning}")
+        computing = loaded.computing()
+        out.say(f"predicted by {computing['engine']} in {computing['precision']}")
+        show_scores(out, found, csv, warning, computing)
 
 
 @app.command()

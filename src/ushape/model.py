@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ushape.data.dataset import Colour, Dataset, Sample, Task
-from ushape.data.images import is_grey
+from ushape.data.images import is_grey, pixel_digest
 from ushape.errors import DataError, RecipeError, UshapeError
 from ushape.geometry import Geometry
 from ushape.model_file import model_path, read_settings, read_tensors, shelf_of, whole_file, write_model
@@ -307,6 +307,20 @@ class Model:
             "how well it remembers; score images that it has not seen"
         )
 
+    def has_seen_some(self, dataset: Dataset, found: Evaluation) -> str:
+        """A sentence where some of the images that were scored are those of the training; empty otherwise.
+
+        Told by their pixels, whatever their files are called.
+        """
+        if not found.seen:
+            return ""
+        shown = ", ".join(found.seen[:3]) + (", ..." if len(found.seen) > 3 else "")
+        n = len(found.seen)
+        return (
+            f"{dataset.name}: the model was trained on {n} of these {len(found.rows)} images, or they helped to choose "
+            f"it ({shown}), so the scores are too good; leave them out"
+        )
+
     def has_learnt_all(self, dataset: Dataset) -> bool:
         """Whether the end of the training learnt from all of these images, those held out included."""
         return self.facts.get("refit from step") is not None and bool(self.has_seen(dataset))
@@ -327,17 +341,21 @@ class Model:
         if self.task == "classification":
             return self.evaluate_labels(dataset, on_image)
         tally = Tally(self.task, self.classes)
-        problems = list(dataset.problems)
+        problems, seen = list(dataset.problems), []
+        known = set(self.facts.get("image digests", ()))
         for sample in dataset.samples:
             if sample.mask is None or not sample.scored:
                 continue
             try:
                 reference = sample.read_reference()
-                prediction = self.decide(self.maps(sample.read_image(), symmetries=symmetries))
+                image = sample.read_image()
+                prediction = self.decide(self.maps(image, symmetries=symmetries))
                 tally.add(sample.name, reference, prediction.labels, sample.complete)
             except UshapeError as error:
                 problems.append(str(error) if sample.where in str(error) else f"{sample.where}: {error}")
                 continue
+            if known and pixel_digest(image) in known:
+                seen.append(sample.name)
             if on_image is not None:
                 on_image(sample, prediction)
         if not tally.counts:
@@ -345,7 +363,7 @@ class Model:
                 f"{dataset.name}: expected images with a mask to score against, found none that could be used"
                 + (f" ({problems[0]})" if problems else "; add masks")
             )
-        return tally.evaluation(problems)
+        return replace(tally.evaluation(problems), seen=tuple(seen))
 
     def evaluate_labels(self, dataset: Dataset, on_image: Callable[[Sample, Prediction], None] | None) -> Evaluation:
         """`evaluate` for classes of whole images."""

@@ -9,11 +9,13 @@ that a run can be killed at any moment and resumed. `log.txt` grows line by line
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from ushape.data.dataset import Dataset
 from ushape.errors import RecipeError
@@ -24,7 +26,7 @@ from ushape.training.checkpoint import write_text
 from ushape.training.clock import Clock, is_tenth
 from ushape.training.label_session import LabelSession
 from ushape.training.listening import Listener
-from ushape.training.planning import make_plan
+from ushape.training.planning import Planned, make_plan
 from ushape.training.recipe import write_recipe
 from ushape.training.session import Session
 
@@ -82,6 +84,27 @@ def refuse_earlier_run(folder: Path) -> None:
             f"expected a new folder for the run, found an earlier run in {folder}; continue it with --resume, or "
             "name another folder with -o"
         )
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Make the folder; RecipeError while another process trains in it. One that died has no lock any more."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RecipeError(
+            f"expected a folder that no other run is writing to, found one at work in {folder}; wait until it has "
+            "ended, or name another folder with -o"
+        ) from None
+    except (NotImplementedError, OSError):
+        pass  # some network drives have no locks
+    try:
+        yield
+    finally:
+        (folder / ".lock").unlink(missing_ok=True)
+        lock.release()
 
 
 @dataclass(frozen=True)
@@ -181,7 +204,7 @@ def train_run(
     command: str = "",
 ) -> Finished:
     """Train, and write the run folder (unless `keep_folder` is off); see `train` for the arguments."""
-    clock, listener = clock or Clock(), listener or Listener()
+    clock = clock or Clock()
     set_threads()
     asked = Asked(dataset.fingerprint, validation.fingerprint if validation else None, seed, minutes, steps, command)
     check_budget(asked)
@@ -213,8 +236,18 @@ def train_run(
     folder = output
     if folder is None and keep_folder:
         folder = new_run_folder(dataset.name.replace(":", "-"))
+    with nullcontext() if folder is None else alone_in(folder):
+        if folder is not None and not resume:
+            # Another run may have come and gone while the data were read.
+            refuse_earlier_run(folder)
+        return perform(asked, planned, folder, clock, listener or Listener(), device, resume)
+
+
+def perform(
+    asked: Asked, planned: Planned, folder: Path | None, clock: Clock, listener: Listener, device: str, resume: bool
+) -> Finished:
+    """Train what was planned, or go on with it, and write the folder."""
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
         listener = Logged(listener, folder / "log.txt")
     for text in (*planned.recipe.reasons, *(f"warning: {each}" for each in (*planned.problems, *planned.concerns))):
         listener.words(f"  {text}")

@@ -37,6 +37,7 @@ class Evaluation:
     confusions  of each image (n_classes, n_classes): pixels of each reference class (row) given each class; empty for
                 objects, and one of all images together where they have one class each
     calibration  how often the network was right, by how sure it was; None where it was not asked
+    seen       names of the images that the model was trained on, or that helped to choose it
     """
 
     scores: dict[str, float]
@@ -45,6 +46,7 @@ class Evaluation:
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     confusions: tuple[NDArray[np.int64], ...] = ()
     calibration: Calibration | None = None
+    seen: tuple[str, ...] = ()
 
     @property
     def confusion(self) -> NDArray[np.int64] | None:

@@ -31,6 +31,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from filelock import FileLock
+
 from ushape.errors import DataError
 
 if TYPE_CHECKING:
@@ -301,12 +303,13 @@ def _bar(title: str) -> Iterator[Told]:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """One program at a time: a second one waits until the first is done, wherever the system has such locks."""
-    with (folder / "lock").open("w") as file:
-        with suppress(ImportError, OSError):
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)
+    lock = FileLock(folder / "lock")
+    with suppress(NotImplementedError, OSError):
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _gather(remote: Remote, folder: Path, whole: Path) -> None:

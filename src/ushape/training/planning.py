@@ -16,6 +16,7 @@ import torch
 
 from ushape.data.dataset import Dataset
 from ushape.data.doctor import Finding
+from ushape.data.images import pixel_digest
 from ushape.errors import DataError, RecipeError
 from ushape.model import Model, Preparation
 from ushape.network.hardware import best_dtype, choose_device
@@ -49,6 +50,7 @@ class Planned:
     concerns  what of it is an error or a warning and stands neither in `findings` nor in `problems`
     validated_on  the name of the data that were given to validate on; empty where a part of the data is held out
     whole     all images, the held-out ones included, where a part was held out that the end of the run learns from too
+    digests   of the pixels of all images that are learnt from or judged by, where there are masks, MOST_DIGESTS at most
     """
 
     recipe: Recipe
@@ -63,6 +65,17 @@ class Planned:
     concerns: tuple[str, ...] = ()
     validated_on: str = ""
     whole: tuple[Example, ...] = ()
+    digests: tuple[str, ...] = ()
+
+
+MOST_DIGESTS = 2000
+"""Images that a model file remembers: 40 kB."""
+
+
+def digests_of(examples: Sequence[Example]) -> tuple[str, ...]:
+    """Of the pixels of each image with a mask; images of classes are not kept as they were read."""
+    segmented = [example for example in examples if example.sample.label is None]
+    return tuple(sorted({pixel_digest(example.image) for example in segmented[:MOST_DIGESTS]}))
 
 
 def measure_speed(device: torch.device, dims: int) -> Speed:
@@ -279,4 +292,5 @@ def make_plan(
         tuple(concerns),
         validated_on="" if validation is None else validation.name,
         whole=whole,
+        digests=digests_of(read if validation is None else [*read, *held_out]),
     )

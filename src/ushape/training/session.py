@@ -446,6 +446,7 @@ class Session:
             "data": self.planned.summary.name,
             "data fingerprint": self.planned.fingerprint,
             "validated on": self.planned.validated_on,
+            "image digests": list(self.planned.digests),
             "n_images": self.planned.summary.n_images,
             "steps": self.state.step,
             "refit from step": self.refit_from if self.is_refitted else None,
