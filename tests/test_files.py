@@ -613,6 +613,19 @@ def test_results_that_lack_something_asked_for_are_done_again(five, tmp_path):
     assert {row["image"] for row in rows_of(out / "objects.csv")} == set("01234")
 
 
+def test_to_replace_one_image_keeps_the_rows_of_the_others(five, tmp_path):
+    out, options = tmp_path / "out", {"save": ("table",), "overwrite": True}
+    predict_files(objects_by_threshold(small_model("instances")), [str(five)], out, **options)
+    before = rows_of(out / "objects.csv")
+    (five / "3.png").write_bytes(b"no picture")
+    model = answering(small_model("instances"), lambda image: np.stack([image[0] < 0, *[image[0] >= 0] * 2]))
+    _, problems, _ = predict_files(model, [str(five / "1.png"), str(five / "3.png")], out, **options)
+    assert len(problems) == 1
+    rows = rows_of(out / "objects.csv")
+    assert [(row["image"], row["area"]) for row in rows if row["image"] == "1"] == [("1", str(disc_image(0)[1].size))]
+    assert [row for row in rows if row["image"] != "1"] == [row for row in before if row["image"] != "1"]
+
+
 def test_to_replace_and_to_continue_exclude_each_other(model, tmp_path):
     with pytest.raises(
         RecipeError, match=r"^expected --overwrite or --resume, found both; resume keeps what is done, ov"

@@ -4,7 +4,8 @@ import csv
 
 import pytest
 
-from ushape.files.table import GrowingTable, write_table
+from ushape.errors import DataError
+from ushape.files.table import GrowingTable, unfinished, write_table
 
 
 def rows_of(path):
@@ -93,6 +94,78 @@ def test_a_finished_table_is_continued(path):
     second.add("c", columns(6))
     second.close()
     assert [(row["image"], row["area"]) for row in rows_of(path)] == [("b", "4"), ("a", "5"), ("c", "6")]
+
+
+def finished(path, **areas):
+    """A table of images with objects of these areas."""
+    table = GrowingTable(path)
+    for name, found in areas.items():
+        table.add(name, columns(*found))
+    table.close()
+
+
+def areas_in(path):
+    return [(row["image"], row["area"]) for row in rows_of(path)]
+
+
+def test_images_that_are_not_done_anew_keep_their_rows(path):
+    finished(path, a=[3], b=[4, 5], c=[6], d=[7])
+    second = GrowingTable(path, others=True)
+    second.forget("b")
+    second.add("b", columns(8, more=[1]))
+    second.forget("c")
+    second.add("c", columns())
+    assert areas_in(path) == [("a", "3"), ("b", "4"), ("b", "5"), ("c", "6"), ("d", "7")]
+    second.close()
+    assert areas_in(path) == [("b", "8"), ("a", "3"), ("d", "7")]
+    assert [row["more"] for row in rows_of(path)] == ["1", "", ""]
+
+
+def test_columns_that_no_row_has_any_more_are_gone(path):
+    first = GrowingTable(path)
+    first.add("a", columns(3, old=[1]))
+    first.close()
+    second = GrowingTable(path, others=True)
+    second.add("a", columns(4))
+    second.close()
+    assert path.read_text().splitlines() == ["image,object,area", "a,1,4"]
+
+
+@pytest.mark.parametrize("options", [{"resume": True}, {"others": True}])
+def test_an_interrupted_replacement_loses_no_rows(path, options):
+    finished(path, a=[3], b=[4], c=[5], d=[6])
+    stopped = GrowingTable(path, others=True)
+    stopped.add("a", columns(30))
+    stopped.add("b", columns(40))
+    again = GrowingTable(path, **options)
+    for name in "bc":
+        again.forget(name)
+        again.add(name, columns(50))
+    again.close()
+    assert sorted(areas_in(path)) == [("a", "30"), ("b", "50"), ("c", "50"), ("d", "6")]
+    assert [p.name for p in path.parent.iterdir()] == ["objects.csv"]
+
+
+def test_a_table_that_a_spreadsheet_has_saved_is_continued(path):
+    path.write_bytes("\ufeffimage,object,area\r\n".encode() + b"\xb5,1,3\r\n")
+    table = GrowingTable(path, others=True)
+    table.add("a", columns(4))
+    table.close()
+    assert path.read_bytes().splitlines() == [b"image,object,area", b"a,1,4", b"\xb5,1,3"]
+
+
+def test_a_file_that_is_no_table_of_images_is_replaced_but_not_continued(path):
+    path.write_text("notes;of\nmine;1\n")
+    with pytest.raises(
+        DataError, match=r"objects.csv: expected the table of an earlier prediction, .* found something"
+    ):
+        GrowingTable(path, resume=True)
+    unfinished(path).write_text("also;not\n")
+    table = GrowingTable(path, others=True)
+    assert not table.close()
+    table.add("a", columns(4))
+    table.close()
+    assert areas_in(path) == [("a", "4")]
 
 
 def test_an_interrupted_table_may_lack_rows_of_its_last_image(path):

@@ -9,7 +9,8 @@
 
 The size of a pixel is kept where the image tells it, and NIfTI labels of a NIfTI image keep its place in space.
 The labels are written last, so that an image whose files are all there is done. Nothing replaces an image that was
-given, nor a result from before unless that is asked for.
+given, nor a result from before unless that is asked for; then the tables keep the rows of images that are not done
+anew, as their files are kept.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from ushape.data.images import write_image, write_labels
 from ushape.errors import DataError, RecipeError
 from ushape.files.inputs import Input
 from ushape.files.measure import measure_objects, measure_pieces
-from ushape.files.table import GrowingTable
+from ushape.files.table import GrowingTable, unfinished
 from ushape.model import Model, Prediction
 from ushape.picture.overlay import overlay
 
@@ -110,20 +111,19 @@ class Results:
         if "table" in self.products or self.classifies:
             path = self.folder / (LABEL_TABLE if self.classifies else TABLE)
             self.check_path(path)
-            self.table = GrowingTable(path, resume=self.resume)
-            self.check_unfinished(self.table.part)
+            self.check_unfinished(path)
+            self.table = GrowingTable(path, resume=self.resume, others=self.overwrite)
         self.made = not self.folder.exists()
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    def check_unfinished(self, part: Path) -> None:
+    def check_unfinished(self, path: Path) -> None:
         """DataError when the table of an interrupted prediction would be lost."""
+        part = unfinished(path)
         if part.exists() and not (self.overwrite or self.resume):
             raise DataError(
                 f"expected no table of an interrupted prediction, found {part}; continue that with --resume or "
                 "replace it with --overwrite"
             )
-        if self.overwrite:
-            part.unlink(missing_ok=True)
 
     def paths(self, item: Input) -> list[Path]:
         """All files that the image gives."""
