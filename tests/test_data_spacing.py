@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ushape.data.dataset import Spacing
-from ushape.data.images import read_image, read_layout, read_mask, read_spacing, write_image, write_labels
+from ushape.data.images import (
+    read_frame_interval,
+    read_image,
+    read_layout,
+    read_mask,
+    read_spacing,
+    write_image,
+    write_labels,
+)
 
 GREY = np.arange(20 * 30, dtype=np.uint8).reshape(20, 30)
 VOLUME = np.arange(4 * 20 * 30, dtype=np.uint16).reshape(4, 20, 30)
@@ -260,3 +268,43 @@ def test_written_spacings_are_read_spacings(tmp_path_factory, values, name):
     values = tuple(max(value, 1e-3) for value in values) if name == "a.png" else values
     write_labels(path, GREY, spacing=Spacing(values))
     assert read_spacing(path).values == pytest.approx(values, rel=1e-2 if name == "a.png" else 2e-5)
+
+
+# The time between frames.
+
+
+@pytest.mark.parametrize(
+    ("unit", "seconds"), [(None, 0.5), ("sec", 0.5), ("ms", 0.0005), ("minutes", 30), ("hours", 1800), ("beats", None)]
+)
+def test_the_time_between_frames_is_told_in_seconds(tmp_path, unit, seconds):
+    frames, metadata = np.zeros((3, 8, 9), np.uint8), {"axes": "TYX", "finterval": 0.5}
+    tifffile.imwrite(tmp_path / "a.tif", frames, imagej=True, metadata=metadata | ({"tunit": unit} if unit else {}))
+    assert read_frame_interval(tmp_path / "a.tif") == seconds
+
+
+@pytest.mark.parametrize(("unit", "seconds"), [(None, 0.5), ("ms", 0.0005), ("min", 30), ("µs", None)])
+def test_the_time_between_frames_of_an_ome_tiff(tmp_path, unit, seconds):
+    metadata = {"axes": "TYX", "TimeIncrement": 0.5} | ({"TimeIncrementUnit": unit} if unit else {})
+    tifffile.imwrite(tmp_path / "a.ome.tif", np.zeros((3, 8, 9), np.uint8), metadata=metadata, photometric="minisblack")
+    assert read_frame_interval(tmp_path / "a.ome.tif") == seconds
+
+
+def test_no_time_between_frames_is_no_error(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 9), np.uint8))
+    (tmp_path / "b.tif").write_bytes(b"II*\0")
+    for name in ("a.tif", "b.tif", "none.tif", "none.png"):
+        assert read_frame_interval(tmp_path / name) is None
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.ome.tif"])
+def test_the_time_between_frames_is_kept(tmp_path, name):
+    write_labels(tmp_path / name, np.zeros((3, 8, 9), np.uint8), axes="PYX", interval=12.5)
+    assert read_frame_interval(tmp_path / name) == 12.5
+
+
+def test_slices_that_are_images_are_read_as_pages(tmp_path):
+    volume = np.zeros((3, 8, 9), np.uint8)
+    for apart, axes in ((False, "ZYX"), (True, "PYX")):
+        write_labels(tmp_path / "a.tif", volume, axes="ZYX", slices_apart=apart)
+        assert read_layout(tmp_path / "a.tif").axes == axes
+        assert tifffile.TiffFile(tmp_path / "a.tif").series[0].axes == "ZYX"

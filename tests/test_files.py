@@ -17,7 +17,7 @@ from ushape.data.folder import open_folder
 from ushape.data.headers import read_layout
 from ushape.data.spacing import read_spacing
 from ushape.errors import DataError, RecipeError
-from ushape.files import predict_files
+from ushape.files import predict_files, score_files
 from ushape.targets.instances import Decision
 from ushape.targets.maps import Encoding
 
@@ -406,14 +406,87 @@ def test_a_volume_keeps_the_distance_of_its_slices(tmp_path):
     assert (row["centroid_z_um"], row["centroid_x_um"]) == ("4.0", "2.125")
 
 
-def test_slices_of_a_volume_that_are_predicted_one_by_one_have_no_depth(tmp_path):
-    model = objects_of_discs(small_model("instances"))
-    stack = np.stack([disc_image(0)[0][0]] * 5)
-    metadata = {"axes": "ZYX", "unit": "um", "spacing": 2.0}
-    resolution = {"resolution": (4, 4), "resolutionunit": "NONE"}
-    tifffile.imwrite(tmp_path / "v.tif", stack, imagej=True, metadata=metadata, **resolution)
-    assert predict_files(model, [str(tmp_path / "v.tif")], tmp_path / "out")[1] == []
-    assert read_spacing(tmp_path / "out" / "v.tif") == Spacing((0.25, 0.25), "um")
+def stack_of(n):
+    """Images of 40 x 44 with a square for the first page, two for the second and so on, along these axes."""
+    pages = np.zeros((int(np.prod(n)), 40, 44), np.uint8)
+    for page, image in enumerate(pages):
+        for square in range(page + 1):
+            image[10 * (square // 4) + 2 :, 10 * (square % 4) + 2 :][:5, :5] = 200
+    return pages.reshape(*n, 40, 44)
+
+
+def written_as_imagej(path, array, axes):
+    tifffile.imwrite(
+        path,
+        array,
+        imagej=True,
+        resolution=(4, 4),
+        resolutionunit="NONE",
+        metadata={"axes": axes, "unit": "um", "spacing": 2.0, "finterval": 0.5, "tunit": "min"},
+    )
+
+
+def written_as_ome(path, array, axes):
+    size = {f"PhysicalSize{axis}": value for axis, value in zip("XYZ", (0.25, 0.25, 2.0), strict=True)}
+    tifffile.imwrite(
+        path,
+        array,
+        ome=True,
+        photometric="minisblack",
+        metadata={"axes": axes, "TimeIncrement": 0.5, "TimeIncrementUnit": "min", **size},
+    )
+
+
+@pytest.mark.parametrize("write", [written_as_imagej, written_as_ome])
+@pytest.mark.parametrize(("axes", "n"), [("TZYX", (3, 2)), ("ZYX", (5,)), ("TYX", (5,))])
+def test_labels_of_pages_lie_along_the_frames_and_slices_of_their_file(tmp_path, write, axes, n):
+    stack, out, path = stack_of(n), tmp_path / "out", tmp_path / "s.ome.tif"
+    write(path, stack, axes)
+    model = objects_by_threshold(small_model("instances"))
+    assert predict_files(model, [str(path)], out, save=("labels", "table"))[1] == []
+    with tifffile.TiffFile(out / "s.tif") as tiff:
+        assert (tiff.series[0].axes, tiff.series[0].shape) == (axes, stack.shape)
+        labels, about = tiff.asarray(), tiff.imagej_metadata
+    assert np.array_equal(labels > 0, stack > 0)
+    assert about.get("spacing") == (2.0 if "Z" in axes else None)
+    assert about.get("finterval") == (30.0 if "T" in axes else None)
+    # Ids begin anew in each slice, so that slices are images and no volume to whoever reads the labels.
+    assert [int(page.max()) for page in labels.reshape(-1, 40, 44)] == list(range(1, 1 + np.prod(n)))
+    assert read_layout(out / "s.tif").n_pages == np.prod(n)
+    assert "Z" not in read_layout(out / "s.tif").axes
+    assert len(score_files(out / "s.tif", out / "s.tif").rows) == np.prod(n)
+    rows = rows_of(out / "objects.csv")
+    assert list(rows[0])[: 2 + len(n)] == ["image", "page", *(axis.lower() for axis in axes[:-2])]
+    for row in rows:
+        place = tuple(int(row[axis.lower()]) for axis in axes[:-2])
+        assert int(row["page"]) == np.ravel_multi_index(place, n)
+
+
+def test_slices_before_frames_come_as_imagej_has_them(tmp_path):
+    stack = stack_of((2, 3))
+    written_as_ome(tmp_path / "s.ome.tif", stack, "ZTYX")
+    model = objects_by_threshold(small_model("instances"))
+    predict_files(model, [str(tmp_path / "s.ome.tif")], tmp_path / "out", save=("labels", "table"))
+    labels = tifffile.imread(tmp_path / "out" / "s.tif")
+    assert np.array_equal(labels > 0, np.swapaxes(stack, 0, 1) > 0)
+    last = rows_of(tmp_path / "out" / "objects.csv")[-1]
+    assert (last["page"], last["t"], last["z"]) == ("5", "2", "1")
+
+
+def test_slices_of_channels_lie_along_the_same_axes(tmp_path):
+    stack = np.repeat(stack_of((3, 2))[:, :, None], 2, axis=2)
+    written_as_imagej(tmp_path / "s.tif", stack, "TZCYX")
+    model = objects_by_threshold(small_model("instances", channels=2))
+    assert predict_files(model, [str(tmp_path / "s.tif")], tmp_path / "out")[1] == []
+    assert np.array_equal(tifffile.imread(tmp_path / "out" / "s.tif") > 0, stack[:, :, 0] > 0)
+
+
+def test_labels_of_slices_as_nifti_are_a_volume_as_before(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    written_as_imagej(tmp_path / "s.tif", stack_of((5,)), "ZYX")
+    model = objects_by_threshold(small_model("instances"))
+    assert predict_files(model, [str(tmp_path / "s.tif")], tmp_path / "out", format="nii.gz")[1] == []
+    assert nibabel.load(tmp_path / "out" / "s.nii.gz").shape == (44, 40, 5)
 
 
 def test_labels_of_a_nifti_image_keep_its_place_in_space(tmp_path):

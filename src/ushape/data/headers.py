@@ -33,6 +33,7 @@ from ushape.data.nifti import nifti_axes
 from ushape.errors import DataError
 
 __all__ = [
+    "SLICES_APART",
     "SUFFIXES",
     "Kind",
     "Layout",
@@ -88,6 +89,9 @@ END_MARKERS: dict[Kind, bytes] = {"png": b"IEND", "jpeg": b"\xff\xd9"}
 PNG_DEEP = 16
 # Bytes of a value in Pillow's pictures that are neither of 8 bits nor of one.
 MODE_BYTES = {"I": 4, "F": 4}
+# A key in ImageJ's description that ImageJ passes over: labels whose slices were found one by one, with ids afresh in
+# each, lie over their image slice by slice, and are pages all the same.
+SLICES_APART = "ushape_slices"
 # EXIF orientations that swap height and width.
 TURNED_ORIENTATIONS = (5, 6, 7, 8)
 EXIF_ORIENTATION = 0x0112
@@ -107,6 +111,7 @@ class Layout:
     axes: str
     alpha: bool = False  # the last channel is alpha
     itemsize: int | None = field(default=None, compare=False)  # bytes of one value as it is read; None: not known
+    counts_time: bool = field(default=False, compare=False)  # the file says that P is time
 
     def length(self, letters: str) -> int:
         """How many entries the dimensions called by these letters have together."""
@@ -284,9 +289,12 @@ def _tiff_layout(tiff: tifffile.TiffFile, path: Path, axes: str | None) -> Layou
         return Layout(shape, _guess_axes(shape, path))
     if tiff.is_imagej and "C" in letters and shape[letters.index("C")] > MAX_CHANNELS:
         letters = letters.replace("C", "P")
+    if tiff.is_imagej and SLICES_APART in (tiff.imagej_metadata or {}):
+        letters = letters.replace("Z", "P")
     if "C" in letters and "S" in letters:  # several colour images: the samples are the channels
         letters = letters.replace("C", "P")
-    return Layout(shape, _check_axes(shape, letters, path), alpha)
+    checked = _check_axes(shape, letters, path)
+    return Layout(shape, checked, alpha, counts_time="T" in letters and checked.count("P") == 1)
 
 
 @contextmanager

@@ -42,7 +42,7 @@ from ushape.data.headers import (
     suffix_of,
 )
 from ushape.data.nifti import Index, read_nifti
-from ushape.data.spacing import read_spacing
+from ushape.data.spacing import read_frame_interval, read_spacing
 from ushape.data.writing import write_image, write_labels
 from ushape.errors import DataError
 
@@ -53,6 +53,7 @@ __all__ = [
     "is_image_file",
     "n_pages",
     "pixel_digest",
+    "read_frame_interval",
     "read_image",
     "read_layout",
     "read_mask",

@@ -1,4 +1,4 @@
-"""The physical size of a pixel: found in image files, and noted in the files that are written.
+"""The physical size of a pixel and the time between frames: found in image files, and noted in those that are written.
 
 Read from, first come first served: OME-XML; ImageJ's description (`unit`, `spacing`) with the resolution tags; bare
 resolution tags of a TIFF and pHYs of a PNG; a NIfTI header. The values stand in the order of `size`: (height, width),
@@ -12,6 +12,8 @@ because the rest is rounding.
 A resolution in dots per inch is mostly a wish for a printer. Bare tags count only when pixels are finer than 600 dpi
 (0.042 mm) and not finer than an atom; ImageJ's "inch" and "cm" count unless they are one of the usual dots per inch.
 
+The time between frames is told in seconds, by OME-XML (`TimeIncrement`) or ImageJ's description (`finterval`).
+
 References: TIFF 6.0 (tags 282, 283, 296); PNG 11.3.4.3; OME-XML 2016-06; ImageJ's TiffDecoder and Calibration.
 """
 
@@ -21,16 +23,23 @@ import struct
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from xml.etree import ElementTree
 
 import tifffile
 
 from ushape.data.dataset import Spacing
-from ushape.data.headers import file_kind, open_picture, open_tiff, read_layout
+from ushape.data.headers import SLICES_APART, file_kind, open_picture, open_tiff, read_layout
 from ushape.data.nifti import nifti_zooms
 
-__all__ = ["add_physical_size", "imagej_options", "nifti_spacing", "ome_options", "read_spacing"]
+__all__ = [
+    "add_physical_size",
+    "imagej_options",
+    "nifti_spacing",
+    "ome_options",
+    "read_frame_interval",
+    "read_spacing",
+]
 
 # Lengths in micrometres by the names that files give them, in small letters and with "u" for the Greek letter.
 UM = {
@@ -53,7 +62,24 @@ UM = {
     "å": 1e-4,
     "angstrom": 1e-4,
 }
+# Times in seconds likewise; ImageJ's own unit is "sec".
+SECONDS = {
+    "ms": 1e-3,
+    "msec": 1e-3,
+    "millisecond": 1e-3,
+    "s": 1.0,
+    "sec": 1.0,
+    "second": 1.0,
+    "min": 60.0,
+    "minute": 60.0,
+    "h": 3600.0,
+    "hr": 3600.0,
+    "hour": 3600.0,
+    "d": 86400.0,
+    "day": 86400.0,
+}
 KEPT = {"nm": "nm", "um": "um", "micron": "um", "microns": "um", "µm": "um", "mm": "mm"}
+Known = TypeVar("Known")
 MICROSCOPE_UM = (1e-5, 25400 / 600)
 PRINTERS_DPI = (1, 2.54, 72, 96, 100, 150, 200, 300, 600)
 TIFF_UNITS_UM = {2: UM["inch"], 3: UM["cm"]}
@@ -158,7 +184,7 @@ def _nifti_spacing(path: Path) -> Spacing | None:
     return Spacing(tuple(_rounded(value * factor) for value in values), kept)
 
 
-def _or_none(read: Callable[[], Spacing | None]) -> Spacing | None:
+def _or_none(read: Callable[[], Known | None]) -> Known | None:
     """What `read` gives; None where a tag is missing or makes no sense, because a spacing is good to have, no more."""
     try:
         return read()
@@ -182,6 +208,28 @@ def read_spacing(path: Path) -> Spacing | None:
     return _or_none(read)
 
 
+def _tiff_interval(path: Path) -> float | None:
+    with open_tiff(path) as tiff:
+        value: object = None
+        unit: object = "s"
+        if tiff.is_ome:
+            pixels = ElementTree.fromstring(tiff.ome_metadata or "").find(".//{*}Pixels")
+            if pixels is not None:
+                value, unit = pixels.get("TimeIncrement"), pixels.get("TimeIncrementUnit", "s")
+        elif tiff.is_imagej:
+            metadata = tiff.imagej_metadata or {}
+            value, unit = metadata.get("finterval"), metadata.get("tunit", "sec")
+    name = str(unit).strip().lower()
+    seconds = float(str(value)) * SECONDS[name if name in SECONDS else name.removesuffix("s")]
+    return _rounded(seconds) if _positive([seconds]) else None
+
+
+def read_frame_interval(path: Path) -> float | None:
+    """Seconds from one frame to the next; None, and never an error, where the file does not tell."""
+    path = Path(path)
+    return _or_none(lambda: _tiff_interval(path) if file_kind(path) == "tiff" else None)
+
+
 def _in(spacing: Spacing | None, unit: str) -> tuple[float, ...] | None:
     """The values in another unit; None without a spacing that is a length."""
     if spacing is None or _unit(spacing.unit) not in UM or len(spacing.values) < 2 or not _positive(spacing.values):
@@ -189,13 +237,24 @@ def _in(spacing: Spacing | None, unit: str) -> tuple[float, ...] | None:
     return tuple(value * UM[_unit(spacing.unit)] / UM[unit] for value in spacing.values)
 
 
-def imagej_options(axes: str, shape: tuple[int, ...], spacing: Spacing | None, largest: int) -> dict[str, Any]:
+def imagej_options(
+    axes: str,
+    shape: tuple[int, ...],
+    spacing: Spacing | None,
+    largest: int,
+    *,
+    interval: float | None = None,
+    slices_apart: bool = False,
+) -> dict[str, Any]:
     """What `tifffile.imwrite` needs to write labels (*pages, *space) the way ImageJ does.
 
     ImageJ's plain text keeps all of it at one place that ImageJ, Fiji, tifffile and `read_spacing` understand: what
     the pages are, unit and depth in the description, height and width as resolution tags. OME-XML in a .tif is not
     read by ImageJ itself, and bare tags know no micrometres and no depth. The description is made here because
     tifffile's `imagej` refuses uint32, which ImageJ opens.
+
+    interval      seconds from one frame to the next, where they are known
+    slices_apart  the slices are images of their own, which `read_layout` is told
     """
     sizes = dict(zip(axes, shape, strict=True))
     slices, frames = sizes.get("Z", 1), sizes.get("T", 1)
@@ -209,17 +268,20 @@ def imagej_options(axes: str, shape: tuple[int, ...], spacing: Spacing | None, l
         lines.append(f"unit={'micron' if unit == 'um' else unit}")
         lines += [f"spacing={values[0]:.9g}"] if slices > 1 and len(values) > 2 else []
         options = {"resolution": (1 / values[-1], 1 / values[-2]), "resolutionunit": "NONE"}
+    lines += [f"finterval={interval:.9g}"] if frames > 1 and interval else []
+    lines += [f"{SLICES_APART}=images"] if slices > 1 and slices_apart else []
     lines += ["loop=false", "min=0.0", f"max={float(largest)}", ""]
     return {"description": "\n".join(lines), "metadata": None, **options}
 
 
-def ome_options(axes: str, spacing: Spacing | None) -> dict[str, Any]:
-    """What `tifffile.imwrite` needs to write an array with these axes as OME-TIFF."""
+def ome_options(axes: str, spacing: Spacing | None, interval: float | None = None) -> dict[str, Any]:
+    """What `tifffile.imwrite` needs to write an array with these axes as OME-TIFF; `interval` in seconds."""
     values = _in(spacing, "um")
     sizes = {} if values is None else dict(zip("XYZ", reversed(values), strict=False))
     physical = {f"PhysicalSize{axis}": value for axis, value in sizes.items()}
     units = {f"{name}Unit": "µm" for name in physical}
-    return {"ome": True, "metadata": {"axes": axes, **physical, **units}}
+    times = {"TimeIncrement": interval, "TimeIncrementUnit": "s"} if "T" in axes and interval else {}
+    return {"ome": True, "metadata": {"axes": axes, **physical, **units, **times}}
 
 
 def nifti_spacing(spacing: Spacing | None) -> tuple[tuple[float, ...], str] | None:

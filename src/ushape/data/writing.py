@@ -77,11 +77,16 @@ def write_labels(
     spacing: Spacing | None = None,
     axes: str | None = None,
     like: Path | None = None,
+    interval: float | None = None,
+    slices_apart: bool = False,
 ) -> None:
     """Write labels (*space) >= 0 as TIFF (zlib), PNG or NIfTI, in the smallest unsigned type that holds them.
 
     spacing  the physical size of a pixel, kept in the file so that ImageJ, Fiji and `read_spacing` find it
     axes     ZYX, a volume (as without a word), or PYX, pages; PZYX are several volumes
+    interval  seconds from one page to the next, kept in a TIFF
+    slices_apart  the slices are images of their own, with ids afresh in each: a TIFF other than OME-TIFF notes it, and
+             `read_layout` takes them for pages
     like     for .nii and .nii.gz: the NIfTI file the labels belong to; they take its place in space, its affine
 
     A TIFF is written as ImageJ writes it, as OME-TIFF where the name ends in .ome.tif. The file appears under its name
@@ -107,9 +112,12 @@ def write_labels(
             # Without a time in it, the same labels give the same file.
             temporary.write_bytes(gzip.compress(data, 6, mtime=0) if suffix_of(path) == NIFTI_GZ else data)
         elif path.name.lower().endswith(OME_NAMES):
-            _write_tiff(temporary, labels, ome_options(letters, spacing))
+            _write_tiff(temporary, labels, ome_options(letters, spacing, interval))
         else:
-            _write_tiff(temporary, labels, imagej_options(letters, labels.shape, spacing, largest))
+            about = imagej_options(
+                letters, labels.shape, spacing, largest, interval=interval, slices_apart=slices_apart
+            )
+            _write_tiff(temporary, labels, about)
 
 
 def write_image(path: Path, image: AnyArray, *, spacing: Spacing | None = None) -> None:

@@ -7,9 +7,14 @@ fill in; ** stands for folders at any depth. Each file is taken once, however of
 from __future__ import annotations
 
 import glob
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ushape.data.dataset import Spacing
 from ushape.data.headers import Layout, stem_of
@@ -19,7 +24,7 @@ from ushape.data.spacing import read_spacing
 from ushape.files.sentences import sentence_of
 from ushape.preparation import Preparation
 
-__all__ = ["Input", "find_images", "input_of"]
+__all__ = ["Input", "find_images", "input_of", "spacing_of"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,32 @@ class Input:
     def is_stack(self) -> bool:
         """Whether the results are those of several images."""
         return len(self.pages) > 1
+
+    @property
+    def page_axes(self) -> dict[str, int]:
+        """How many pages lie along each axis of a stack, the last one running fastest: "P" and "Z" in some order."""
+        if self.layout is None or not self.is_stack:
+            return {}
+        axes = {a: n for n, a in zip(self.layout.shape, self.layout.axes, strict=True) if a in "PZ"}
+        # A file may count its pages by several things that are all called P here.
+        return axes if math.prod(axes.values()) == len(self.pages) else {"P": len(self.pages)}
+
+    def place(self, page: int | None) -> dict[str, int]:
+        """Frame "t" and slice "z" of a page, from 0, as far as the file says what its pages are."""
+        axes, names = self.page_axes, {"Z": "z"}
+        if self.layout is not None and self.layout.counts_time:
+            names["P"] = "t"
+        places = () if page is None or not axes else np.unravel_index(page, tuple(axes.values()))
+        found = {names[axis]: int(place) for axis, place in zip(axes, places, strict=False) if axis in names}
+        return dict(sorted(found.items()))
+
+    def in_place(self, labels: NDArray[Any]) -> tuple[NDArray[Any], str]:
+        """(labels, axes): those of the pages (n, height, width) along the axes that the file has."""
+        axes = self.page_axes
+        if "Z" not in axes:
+            return labels, "PYX"
+        labels = labels.reshape(*axes.values(), *labels.shape[1:])
+        return (labels, "ZYX") if len(axes) == 1 else (np.moveaxis(labels, list(axes).index("Z"), 1), "PZYX")
 
     def page_name(self, page: int | None) -> str:
         """What results of one page are called after."""

@@ -2,6 +2,7 @@
 
 Columns
 - object, or object and class   the id in the label file; pieces of classes are numbered afresh, image by image
+- page, t, z                    of a stack, from 0: the page, and its frame and slice where the file tells these
 - area (volume)                 pixels (voxels)
 - centroid_y, centroid_x        pixels, counted from the middle of the first one; z stands before them for volumes
 - from_y, to_y, ...             the bounding box in pixels: the first row inside, and the first one behind it

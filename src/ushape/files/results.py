@@ -7,7 +7,9 @@
     labels.csv                  of a classifier, instead of all these: class and confidence of each image; with
                                 probabilities, that of each class
 
-The size of a pixel is kept where the image tells it, and NIfTI labels of a NIfTI image keep its place in space.
+The size of a pixel is kept where the image tells it, and NIfTI labels of a NIfTI image keep its place in space. Labels
+in a TIFF lie along the frames and slices of a stack that names them; ids begin anew in each slice, which the file
+notes, so that they are read as pages again.
 The labels are written last, so that an image whose files are all there is done. Nothing replaces an image that was
 given, nor a result from before unless that is asked for; then the tables keep the rows of images that are not done
 anew, as their files are kept.
@@ -23,11 +25,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ushape.data.dataset import Colour
+from ushape.data.dataset import Colour, Spacing
 from ushape.data.headers import suffix_of
-from ushape.data.images import write_image, write_labels
+from ushape.data.images import read_frame_interval, write_image, write_labels
 from ushape.errors import DataError, RecipeError
-from ushape.files.inputs import Input
+from ushape.files.inputs import Input, spacing_of
 from ushape.files.measure import measure_objects, measure_pieces
 from ushape.files.table import GrowingTable, unfinished
 from ushape.model import Model, Prediction
@@ -193,7 +195,7 @@ class Results:
             columns = measure_objects(prediction.instances, image, item.spacing)
         else:
             columns = measure_pieces(prediction.labels, self.model.classes, image, item.spacing)
-        self.table.add(self.row_name(item), columns, page if item.is_stack else None)
+        self.table.add(self.row_name(item), columns, page if item.is_stack else None, item.place(page))
 
     def write_page(self, item: Input, page: int | None, image: NDArray[Any], prediction: Prediction) -> None:
         """Write all that was asked for of an image or page but the labels."""
@@ -212,13 +214,26 @@ class Results:
             write_image(path, draw_overlay(image, prediction.labels, colours), spacing=item.spacing)
             self.written.append(path)
 
+    def along_pages(self, item: Input, labels: Labels) -> tuple[Labels, str, Spacing | None, float | None]:
+        """Labels of the pages of a file as they lie over it: (labels, axes, spacing, seconds between frames)."""
+        if self.format != "tif":
+            return labels, "PYX", item.spacing, None
+        labels, axes = item.in_place(labels)
+        spacing = spacing_of(item.path, 3) if "Z" in axes else None
+        return labels, axes, spacing or item.spacing, read_frame_interval(item.path)
+
     def write_labels(self, item: Input, labels: Labels) -> None:
         """Write the labels (*space), or (P, height, width) of several images."""
         if "labels" in self.products and not self.classifies:
             path = self.labels_path(item)
-            axes = "PYX" if item.is_stack else "ZYX"[-labels.ndim :]
+            axes, spacing, interval = "ZYX"[-labels.ndim :], item.spacing, None
+            if item.is_stack:
+                labels, axes, spacing, interval = self.along_pages(item, labels)
             nifti = self.format == "nii.gz" and suffix_of(item.path) in NIFTI_SUFFIXES
-            write_labels(path, labels, spacing=item.spacing, axes=axes, like=item.path if nifti else None)
+            like = item.path if nifti else None
+            write_labels(
+                path, labels, spacing=spacing, axes=axes, like=like, interval=interval, slices_apart=item.is_stack
+            )
             self.written.append(path)
 
     def finish(self) -> None:

@@ -17,7 +17,7 @@ from ushape.errors import DataError
 
 __all__ = ["GrowingTable", "unfinished", "write_table"]
 
-LEADING = ("image", "page", "object", "class")
+LEADING = ("image", "page", "t", "z", "object", "class")
 """These columns stand first where there are any."""
 
 
@@ -127,9 +127,18 @@ class GrowingTable:
         if not anew:
             self.anew.discard(image)
 
-    def add(self, image: str, columns: Mapping[str, Sequence[Any]], page: int | None = None) -> None:
-        """Rows of an image, or of one page of it: a sequence of the same length for each column."""
-        fixed = {"image": image} if page is None else {"image": image, "page": page}
+    def add(
+        self,
+        image: str,
+        columns: Mapping[str, Sequence[Any]],
+        page: int | None = None,
+        place: Mapping[str, int] | None = None,
+    ) -> None:
+        """Rows of an image, or of one page of it: a sequence of the same length for each column.
+
+        place  of the page among frames and slices, by the names of its columns
+        """
+        fixed = {"image": image} if page is None else {"image": image, "page": page, **(place or {})}
         wanted = self.with_columns([*fixed, *columns])
         if wanted != self.columns or not self.begun:
             self.rewrite(wanted, self.rows())
