@@ -44,6 +44,14 @@ def scored(tmp_path):
     return tmp_path
 
 
+def test_images_without_a_pixel_to_score_are_told(scored):
+    (scored / "reference" / "2.png").unlink()
+    tifffile.imwrite(scored / "reference" / "2.tif", np.full_like(disc_image(2)[1], -1, np.int32))
+    status, out, words = ushape("score", scored / "reference", scored / "estimate", "--json")
+    assert (status, json.loads(out)["unscorable"]) == (0, ["2"])
+    assert words.startswith("warning: 1 image has no pixel to score, because the reference ignores all of them; it is")
+
+
 def test_score_gives_rows_intervals_json_and_csv(scored):
     status, out, words = ushape("score", scored / "reference", scored / "estimate", "--json", "--csv", scored / "x.csv")
     assert status == 0, words

@@ -108,6 +108,21 @@ def test_ignored_pixels_of_two_values_stay_ignored(tmp_path):
     assert found.confusion.tolist() == [[96, 0], [16, 80]]
 
 
+@pytest.mark.parametrize("classes", [False, True])
+@pytest.mark.parametrize("mask", [SQUARE, (SQUARE > 0) * np.int32(1)])
+def test_images_without_a_pixel_to_score_are_in_no_mean_and_told(tmp_path, classes, mask):
+    ignored = np.full_like(mask, -1)
+    reference = masks_in(tmp_path / "reference", a=mask, b=ignored, c=ignored)
+    found = score_files(reference, masks_in(tmp_path / "estimate", a=mask * 0, b=mask, c=mask), classes=classes)
+    assert {value for name, value in found.scores.items() if name.endswith("per image")} <= {0}
+    assert not [name for name in found.rows[1] if name != "name" and not name.startswith("n_")]
+    assert found.warning == (
+        "2 images have no pixel to score, because the reference ignores all of them; they are left out of the means "
+        "over images: b, c"
+    )
+    assert evaluation_to_dict(found)["unscorable"] == ["b", "c"]
+
+
 def test_one_file_with_more_values_makes_them_ids_everywhere(tmp_path):
     two = np.zeros((16, 16), np.int32)
     two[2:5, 2:5] = two[9:12, 9:12] = 1

@@ -1,5 +1,7 @@
 """Intervals by bootstrap: the fast way equals the slow way, and both mean what they say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import bootstrap
@@ -54,6 +56,12 @@ def test_intervals_of_objects_are_those_of_object_scores_on_every_draw(complete)
     slow = bootstrap_intervals(counts, object_scores, n_resamples=60)
     close(object_intervals(counts, n_resamples=60), slow)
     assert set(slow) == {name for name in object_scores(counts) if not name.startswith("n_")}
+
+
+def test_images_that_are_all_ignored_are_in_no_interval_of_a_mean_over_images():
+    counts = [replace(c, scorable=index % 5 != 4) for index, c in enumerate(counts_of(12))]
+    close(object_intervals(counts, n_resamples=60), bootstrap_intervals(counts, object_scores, n_resamples=60))
+    assert object_intervals(counts)["PQ per image"] != object_intervals(counts_of(12))["PQ per image"]
 
 
 def test_intervals_of_pixels_are_those_of_pixel_scores_on_every_draw():

@@ -280,3 +280,13 @@ def test_the_message_says_what_was_found():
         DataError, match=r"^expected an estimate of the reference's size \(2, 2\), found \(2, 3\); score each estimate"
     ):
         count_objects(np.zeros((2, 2), int), np.zeros((2, 3), int))
+
+
+def test_an_image_that_is_all_ignored_is_in_no_mean_over_images():
+    squares = drawn("11..", "11..")
+    ignored, missed = count_objects(np.full_like(squares, -1), squares), count_objects(squares, squares * 0)
+    assert (ignored.scorable, missed.scorable) == (False, True)
+    for score in (average_precision, mean_average_precision, f1, panoptic_quality):
+        assert math.isnan(mean_over_images(score, [ignored]))
+        assert mean_over_images(score, [ignored, missed]) == 0
+    assert set(object_scores([ignored])) == {"n_reference", "n_estimate", "n_images", "n_incomplete"}

@@ -143,6 +143,8 @@ def show_scores(
 
     for problem in found.problems:
         out.say(f"error: {problem}")
+    if found.warning:
+        out.say(f"warning: {found.warning}")
     if csv is not None:
         files.write_rows(csv, found)
     note = "in brackets: the middle 95 % when the images are drawn anew (bootstrap)" if found.intervals else ""

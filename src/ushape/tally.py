@@ -25,6 +25,8 @@ __all__ = ["Evaluation", "LabelTally", "Tally", "pieces", "score_masks"]
 
 Labels = NDArray[np.int32]
 
+NAMES_TOLD = 5
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -38,6 +40,7 @@ class Evaluation:
                 objects, and one of all images together where they have one class each
     calibration  how often the network was right, by how sure it was; None where it was not asked
     seen       names of the images that the model was trained on, or that helped to choose it
+    unscorable   names of images whose pixels are all ignored; they are left out of the means over images
     """
 
     scores: dict[str, float]
@@ -47,6 +50,20 @@ class Evaluation:
     confusions: tuple[NDArray[np.int64], ...] = ()
     calibration: Calibration | None = None
     seen: tuple[str, ...] = ()
+    unscorable: tuple[str, ...] = ()
+
+    @property
+    def warning(self) -> str:
+        """A sentence about images that nothing could be scored in; empty without such."""
+        n = len(self.unscorable)
+        if not n:
+            return ""
+        names = ", ".join(self.unscorable[:NAMES_TOLD]) + (f" and {n - NAMES_TOLD} more" if n > NAMES_TOLD else "")
+        what = "1 image has no pixel to score" if n == 1 else f"{n} images have no pixel to score"
+        left_out = "it is" if n == 1 else "they are"
+        return (
+            f"{what}, because the reference ignores all of them; {left_out} left out of the means over images: {names}"
+        )
 
     @property
     def confusion(self) -> NDArray[np.int64] | None:
@@ -60,6 +77,11 @@ class Counts:
 
     pixels: NDArray[np.int64] | None = None
     objects: ObjectCounts | None = None
+
+    @property
+    def scorable(self) -> bool:
+        """Whether the reference has a pixel that is not ignored."""
+        return bool(self.pixels.any()) if self.pixels is not None else self.objects is None or self.objects.scorable
 
 
 def pieces(labels: Labels) -> Labels:
@@ -117,6 +139,7 @@ class Tally:
             tuple(problems),
             pixel_intervals(pixels, self.classes) | object_intervals(objects),
             confusions=tuple(pixels),
+            unscorable=tuple(n for n, counts in zip(self.names, self.counts, strict=True) if not counts.scorable),
         )
 
 

@@ -338,6 +338,7 @@ def evaluation_to_dict(evaluation: Evaluation) -> dict[str, Any]:
         "intervals": {name: [float(low), float(high)] for name, (low, high) in evaluation.intervals.items()},
         "images": [{name: plain(value) for name, value in row.items()} for row in evaluation.rows],
         "problems": list(evaluation.problems),
+        **({"unscorable": list(evaluation.unscorable)} if evaluation.unscorable else {}),
         **({} if evaluation.confusion is None else {"confusion": evaluation.confusion.tolist()}),
     }
 

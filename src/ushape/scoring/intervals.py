@@ -173,6 +173,7 @@ def ratio_intervals(
 def object_ratios(counts: Sequence[ObjectCounts]) -> dict[str, Ratio]:
     """Each image's share in every score of `scoring.objects.object_scores` but the counts."""
     complete = np.array([c.complete for c in counts], dtype=np.float64)
+    scorable = np.array([[c.scorable] for c in counts], dtype=np.float64)
     true = np.array([[c.n_true_positives(t) for t in THRESHOLDS] for c in counts], dtype=np.float64)
     false = np.array([[c.n_false_positives(t) for t in THRESHOLDS] for c in counts], dtype=np.float64)
     n_reference = np.array([c.n_reference for c in counts], dtype=np.float64)
@@ -183,7 +184,7 @@ def object_ratios(counts: Sequence[ObjectCounts]) -> dict[str, Ratio]:
 
     def per_image(score: Callable[[Sequence[ObjectCounts]], float]) -> Ratio:
         values = np.array([score([c]) for c in counts])
-        return pooled(np.where(np.isnan(values), 1.0, values)[:, None], np.ones((len(counts), 1)))
+        return pooled(np.where(np.isnan(values), 1.0, values)[:, None] * scorable, scorable)
 
     ratios: dict[str, Ratio] = {}
     for threshold in (0.5, 0.75, 0.9):

@@ -13,6 +13,7 @@ Conventions
 - Pooled scores add up the counts of all images first. "Per image" scores are means of each image's own score.
 - The empty case: an image without any object on both sides contributes nothing to a pooled score, and scores 1 in a
   mean over images (nothing was there and nothing was claimed). A ratio over nothing is nan.
+- An image whose pixels are all ignored is none of these: nobody looked, so it is left out of every mean over images.
 
 References
 - AP = TP / (TP + FP + FN): 2018 Data Science Bowl (Caicedo et al. 2019), as used by StarDist and Cellpose. It is
@@ -69,6 +70,7 @@ class ObjectCounts:
     seg          one value per reference object, by rising id: IoU of the estimate that covers more than half of it,
                  or 0
     complete     False where some objects are missing from the reference
+    scorable     False where the reference ignores every pixel
     """
 
     n_reference: int
@@ -77,6 +79,7 @@ class ObjectCounts:
     margin_ious: tuple[float, ...]
     seg: tuple[float, ...]
     complete: bool = True
+    scorable: bool = True
 
     def n_true_positives(self, threshold: float) -> int:
         """Pairs whose IoU is greater than the threshold."""
@@ -140,6 +143,7 @@ def _from_table(
         margin_ious=tuple(iou[matched & in_margin[column]].tolist()),
         seg=tuple(seg[rows > 0].tolist()),
         complete=complete,
+        scorable=not bool(ignored.all()),
     )
 
 
@@ -194,14 +198,16 @@ def seg_score(counts: Sequence[ObjectCounts]) -> float:
 def mean_over_images(score: Callable[[Sequence[ObjectCounts]], float], counts: Sequence[ObjectCounts]) -> float:
     """The mean over complete images of the score of each alone; 1 for an image empty on both sides.
 
+    Images without a pixel that is not ignored are left out.
+
     Args:
         score: one that is undefined only without any object: AP, mean AP, F1 or PQ.
         counts: one per image.
 
     Returns:
-        A value in [0, 1]; nan without a complete image.
+        A value in [0, 1]; nan without a complete image that has pixels to score.
     """
-    values = [score([c]) for c in counts if c.complete]
+    values = [score([c]) for c in counts if c.complete and c.scorable]
     return _ratio(math.fsum(1.0 if math.isnan(value) else value for value in values), len(values))
 
 
