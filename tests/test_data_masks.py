@@ -1,5 +1,6 @@
 """What masks mean: small masks drawn by hand, and the rule they must give."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -125,6 +126,34 @@ def test_class_numbers_with_holes_are_closed_and_told(tmp_path):
         "0 as background."
     )
     np.testing.assert_array_equal(read_back(tmp_path, mask, rule), REGIONS)
+
+
+def test_the_values_of_classes_are_kept_where_each_has_one():
+    described = [ClassRule("a", (7,)), ClassRule("b", (3,)), ClassRule("c", (9,))]
+    several = [*described[:2], ClassRule("c", (9, 10))]
+    in_colours = [ClassRule(n, (), (c,)) for n, c in zip("abc", (BLACK, RED, GREEN), strict=True)]
+    mask, ignored = np.array([3, 7, 9])[REGIONS], np.where(REGIONS == 0, 255, REGIONS)
+    for masks, description, values in (
+        ((np.array([0, 128, 255])[REGIONS],) * 2, None, (0, 128, 255)),
+        ((mask, mask), None, (3, 7, 9)),
+        ((mask, mask), Description(classes=tuple(described), ignore=(1,)), (7, 3, 9)),
+        ((mask, mask), Description(classes=tuple(several)), ()),
+        ((mask, mask), Description(classes=tuple(in_colours)), ()),
+        ((ignored, REGIONS), None, (0, 1, 2)),
+        ((REGIONS // 2 * 255,), None, ()),
+        ((TWO, THREE), None, ()),
+    ):
+        if description is not None and description.classes[0].colours:
+            facts = [replace(mask_facts(m.astype(np.int32)), palette=(BLACK, RED, GREEN)) for m in masks]
+            rule = recognise_masks(facts, "cells", None, description)
+        else:
+            rule = rule_of(*masks, description=description)
+        assert rule.values == values, rule
+
+
+def test_the_values_of_colours_are_no_numbers_of_classes(tmp_path):
+    mask = np.array([[0, 1, 0, 2], [0, 0, 0, 0], [1, 0, 2, 1]])
+    assert rule_of_files(save_colours(tmp_path / "m.png", (BLACK, GREEN, RED), mask)).values == ()
 
 
 def test_255_after_consecutive_classes_is_ignored(tmp_path):

@@ -549,7 +549,58 @@ def test_pieces_of_classes_have_their_names(tmp_path):
         ("3", "cell", "8"),
         ("4", "dirt", "8"),
     ]
-    assert told == ["a: background 94%, cell 3%, dirt 4%"]
+    assert told == ["values in the label files: 0 background, 1 cell, 2 dirt", "a: background 94%, cell 3%, dirt 4%"]
+
+
+def three_classes(**changes):
+    """A model that tells three classes by their values 0, 128 and 255 in the image."""
+    classes = ("background", "class 128", "class 255")
+    model = small_model(classes=classes, encoding=Encoding("semantic", n_classes=3), **changes)
+
+    def answer(image):
+        model.preparation(image)
+        return np.stack([image[0] == value for value in (0, 128, 255)])
+
+    return answering(model, answer)
+
+
+def test_label_files_hold_the_values_of_the_masks(tmp_path):
+    mask = np.array([0, 128, 255], np.uint8)[np.add.outer(np.arange(30), np.arange(30)) // 9 % 3]
+    write_png(tmp_path / "in" / "a.png", mask)
+    write_stack(tmp_path / "in" / "s.tif", np.stack([mask, mask[::-1], mask * 0, mask, mask]))
+    out, told = tmp_path / "out", []
+    save = ("labels", "table", "overlay")
+    predict_files(three_classes(values=(0, 128, 255)), [str(tmp_path / "in")], out, save=save, say=told.append)
+    assert told[0] == "values in the label files: 0 background, 128 class 128, 255 class 255"
+    np.testing.assert_array_equal(tifffile.imread(out / "a.tif"), mask)
+    words = []
+    found = score_files(tmp_path / "in", out, classes=True, say=words.append)
+    assert (found.scores["pixel accuracy"], found.problems, words) == (1, (), [])
+    assert {row["class"] for row in rows_of(out / "objects.csv")} == {"class 128", "class 255"}
+    predict_files(three_classes(), [str(tmp_path / "in")], out, overwrite=True, say=told.append)
+    assert np.unique(tifffile.imread(out / "a.tif")).tolist() == [0, 1, 2]
+    score_files(tmp_path / "in", out, classes=True, say=words.append)
+    assert words == [
+        "warning: the estimates hold the values 1 and 2, which no reference has (there: 0, 128 and 255); if they "
+        "number the same classes differently, bring them to the same numbers, or leave out --classes where both sides "
+        "have two values"
+    ]
+
+
+def test_a_bad_page_is_background_by_its_value(tmp_path):
+    pages = np.zeros((5, 20, 24), np.float32)
+    pages[3, 0, 0] = np.nan
+    path = write_stack(tmp_path / "s.tif", pages)
+    _, problems, _ = predict_files(three_classes(values=(7, 128, 255)), [str(path)], tmp_path / "out")
+    assert np.unique(tifffile.imread(tmp_path / "out" / "s.tif")).tolist() == [7]
+    assert problems[0].endswith("(such pages are 7 in the labels)")
+
+
+def test_two_classes_and_objects_have_no_values(tmp_path):
+    path, told = write_png(tmp_path / "a.png"), []
+    for task in ("semantic", "instances"):
+        predict_files(objects_of_discs(small_model(task)), [str(path)], tmp_path / task, say=told.append)
+    assert not [line for line in told if "values" in line]
 
 
 # A classifier.

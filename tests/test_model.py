@@ -250,6 +250,36 @@ def test_an_incomplete_file_is_refused(tmp_path):
         load(path)
 
 
+def three_classes(**changes):
+    encoding = Encoding("semantic", n_classes=3)
+    network = UNet(1, 3, 4, 3, "same", "batch").eval()
+    classes = ("background", "class 128", "class 255")
+    return small_model(encoding=encoding, network=network, classes=classes, **changes)
+
+
+def test_the_values_of_classes_in_the_masks_are_kept(tmp_path):
+    path = three_classes(values=(7, 128, 255)).save(tmp_path / "m.safetensors")
+    assert load(path).values == (7, 128, 255)
+    assert "labels" in describe_model(path)[1]
+    assert "7 background, 128 class 128, 255 class 255" in describe_model(path)[1]
+
+
+def test_models_from_before_tell_the_values_of_classes_by_their_names(tmp_path):
+    path = rewritten(three_classes().save(tmp_path / "m.safetensors"), lambda s: s.pop("values"))
+    assert load(path).values == (0, 128, 255)
+    path = rewritten(path, lambda s: s.update(classes=["background", "cell", "class 2"]))
+    assert load(path).values == ()
+    path = rewritten(small_model().save(tmp_path / "n.safetensors"), lambda s: s.pop("values"))
+    assert load(path).values == ()
+
+
+@pytest.mark.parametrize("values", [[1, 2], [0, 1, 1], [0, -1, 2], ["a", 1, 2], 3])
+def test_values_of_classes_that_cannot_be_are_refused(tmp_path, values):
+    path = rewritten(three_classes().save(tmp_path / "m.safetensors"), lambda s: s.update(values=values))
+    with pytest.raises(ModelFileError, match=r"m.safetensors: expected a complete model file, found one that lacks"):
+        load(path)
+
+
 PARTS = ["network", "preparation", "task", "classes", "encoding", "decision", "precision", "tile_size", "facts"]
 
 

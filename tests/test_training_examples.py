@@ -89,6 +89,14 @@ def test_the_statistics_are_those_of_all_pixels_together():
     assert preparation.std == pytest.approx((pixels.std(),))
 
 
+def test_the_values_of_classes_come_from_the_data_and_go_with_the_numbering():
+    data = dataset_of((grey(64, 64), one_object(64, 64)), task="semantic")
+    data = replace(data, classes=("background", "a", "b"), values=(0, 128, 255))
+    assert summarise(data, read_examples(data.samples)[0]).values == (0, 128, 255)
+    assert data.with_classes(("background", "a", "b")).values == (0, 128, 255)
+    assert data.with_classes(("background", "b", "a")).values == ()
+
+
 def test_validation_data_of_another_kind_are_refused():
     with pytest.raises(DataError, match=r"^other: expected validation data for instances like the training data, f"):
         make_plan(disc_dataset(3), validation=replace(disc_dataset(2), name="other", task="semantic"))

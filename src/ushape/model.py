@@ -23,6 +23,7 @@ from scipy import ndimage
 
 from ushape.data.dataset import Colour, Dataset, Sample, Task
 from ushape.data.images import is_grey, pixel_digest
+from ushape.data.known import values_by_names
 from ushape.errors import DataError, RecipeError, UshapeError
 from ushape.geometry import Geometry
 from ushape.model_file import model_path, read_settings, read_tensors, shelf_of, whole_file, write_model
@@ -90,6 +91,7 @@ class Model:
     rotations  turned copies of an image that prediction averages over where nobody asks for another number
     engine   what runs the network: auto, torch, openvino, int8 or onnxruntime
     colours  to show the classes in, by their index; empty where nobody chose any
+    values   what stood for the classes in the masks, by their index, which label files hold; empty: the index
     engines  those that are no part of PyTorch, and where conversions for them are kept
     way_back  whether PyTorch runs the network where the engine cannot: nobody asked for the engine by name
     """
@@ -105,6 +107,7 @@ class Model:
     precision: Precision = "auto"
     tile_size: int | None = None
     colours: tuple[Colour, ...] = ()
+    values: tuple[int, ...] = ()
     engine: Engine = "auto"
     engines: Engines = field(default_factory=Engines, repr=False, compare=False)
     rotations: int = 1
@@ -413,11 +416,23 @@ class Model:
             "precision": self.precision,
             "tile_size": self.tile_size,
             "colours": self.colours,
+            "values": self.values,
             "rotations": self.rotations,
             "facts": self.facts,
         }
         write_model(path, settings, self.network.state_dict())
         return path
+
+
+def mask_values(settings: dict[str, Any]) -> tuple[int, ...]:
+    """What stood for the classes in the masks, by what a model file holds; ValueError where that cannot be."""
+    classes = settings["classes"]
+    if "values" not in settings:
+        return values_by_names(classes) if settings["task"] == "semantic" else ()
+    values = tuple(int(value) for value in settings["values"])
+    if values and (len(set(values)) < len(classes) or len(values) != len(classes) or min(values) < 0):
+        raise ValueError(f"{len(classes)} classes with the mask values {values}")
+    return values
 
 
 def load(path: Path | str, *, device: str = "auto", engine: Engine = "auto") -> Model:
@@ -444,6 +459,7 @@ def load(path: Path | str, *, device: str = "auto", engine: Engine = "auto") -> 
             tile_size=settings["tile_size"],
             # Models of the first release have none.
             colours=tuple((r, g, b) for r, g, b in settings.get("colours", ())),
+            values=mask_values(settings),
             rotations=settings.get("rotations", 1),
         )
     return replace(model, device=device, engine=engine, engines=Engines(shelf_of(path)))

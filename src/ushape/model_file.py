@@ -185,6 +185,9 @@ def describe_model(path: Path | str) -> tuple[dict[str, Any], str]:
             "trained on": f"{facts.get('data', 'unknown data')}, {facts.get('n_images', '?')} images, "
             f"{facts.get('steps', '?')} steps, seed {facts.get('seed', '?')}",
         }
+        if settings.get("values"):
+            named = zip(settings["values"], settings["classes"], strict=True)
+            lines["labels"] = ", ".join(f"{value} {name}" for value, name in named)
         scores = facts.get("validation scores, used for choosing", {})
         shown = [name for name in ("AP@0.5", "SEG", "mean Dice") if name in scores]
         lines |= {f"validation {name}": f"{scores[name]:.4f}" for name in shown}

@@ -273,4 +273,5 @@ def assemble(request: Request, matches: Sequence[Match], notes: Notes, others: S
         tuple(notes.findings),
         tuple(notes.problems),
         rule.colours if rule is not None else (),
+        rule.values if rule is not None else (),
     )

@@ -130,6 +130,7 @@ class Dataset:
     classes   names by class index, background first; for instances ("background", "object"); for classification the
               names of the labels, none of them a background
     colours   by class index, to show the classes in; empty where nobody chose any
+    values    by class index, what stands for the classes in the mask files; empty where that is not one number each
     findings  what the reader understood of the files, one sentence each
     problems  inputs that could not be used and were left out, one sentence each
     """
@@ -141,6 +142,7 @@ class Dataset:
     findings: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     colours: tuple[Colour, ...] = ()
+    values: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -174,7 +176,7 @@ class Dataset:
         """The same samples with class i as class `places[i]` of `classes`."""
         number = np.array([*places, -1], np.int32)
         samples = tuple(_renumbered(sample, number) for sample in self.samples)
-        return replace(self, samples=samples, classes=tuple(classes), colours=())
+        return replace(self, samples=samples, classes=tuple(classes), colours=(), values=())
 
     @property
     def annotated(self) -> Dataset:

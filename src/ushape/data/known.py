@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from ushape.data.colours import is_packed, name_of_colour, unpack_colour
 from ushape.data.evidence import IGNORE_VALUE
 
-__all__ = ["MIN_KNOWN", "known_mapping"]
+__all__ = ["MIN_KNOWN", "known_mapping", "values_by_names"]
 
 MIN_KNOWN = 3  # two classes need no names: they are background and the other one
 BY_VALUE = re.compile(r"class (\d+)")
@@ -26,6 +26,16 @@ def _by_names(values: Sequence[int], named: dict[int, int]) -> dict[int, int] | 
         return named if is_packed(min(named)) or min(named) == 0 else {0: 0} | named
     lower = is_packed(others[0]) or others[0] < min(named)
     return {others[0]: 0} | named if len(others) == 1 and lower else None
+
+
+def values_by_names(classes: Sequence[str]) -> tuple[int, ...]:
+    """The mask value of each class by its name, the background's being 0; empty where the names do not tell.
+
+    classes  at least three, background first: models of the first release keep no values, but "class 128" was 128
+    """
+    found = [BY_VALUE.fullmatch(name) for name in classes[1:]]
+    values = (0, *(int(match[1]) for match in found if match is not None))
+    return values if len(values) == len(classes) >= MIN_KNOWN and 0 not in values[1:] else ()
 
 
 def known_mapping(values: Sequence[int], known: Sequence[str]) -> dict[int, int] | None:

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ushape.data.colours import read_palette
+from ushape.data.colours import is_packed, read_palette
 from ushape.data.dataset import Colour, Dataset, Task
 from ushape.data.description import DESCRIPTION_FILE
 from ushape.data.ghosts import count_values
@@ -63,6 +63,20 @@ class MaskRule:
     def is_binary(self) -> bool:
         """Whether masks hold two values, so that blurred ones can be taken to them."""
         return len({c for _, c in self.mapping if c >= 0}) == 2
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """The value that stands for each of three and more classes in the files; empty where that is not one number.
+
+        Two values number nothing: 1 and 255 are the same foreground.
+        """
+        if self.task != "semantic" or self.reading != "values" or self.by_colour or len(self.classes) < 3:
+            return ()
+        values = {c: v for v, c in self.mapping if c >= 0}
+        one_each = len(values) == len(self.classes) == sum(c >= 0 for _, c in self.mapping)
+        if not one_each or any(is_packed(v) for v in values.values()):
+            return ()
+        return tuple(values[c] for c in range(len(self.classes)))
 
     def is_empty(self, facts: MaskFacts) -> bool:
         """Whether the mask with these facts is all background, or ignored."""

@@ -68,7 +68,8 @@ def predict_pages(
             say(describe(name, prediction, model))
     if labels is not None:
         if reasons.pages and "labels" in results.products:
-            reasons.consequence = " (such pages are 0 in the labels)"
+            empty = results.values[0] if results.values else 0
+            reasons.consequence = f" (such pages are {empty} in the labels)"
         results.write_labels(item, labels)
 
 
@@ -153,6 +154,8 @@ def predict_files(
     images, problems = find_images(names, output)
     results = Results(output, model, save, format, overwrite, resume, images.keys())
     results.prepare()
+    if results.legend and images:
+        say(results.legend)
     model = ready_for(model, images.values(), results, symmetries)
     # Closed at once, so that no thread goes on reading behind an error that ends everything.
     with closing(opened_ahead([*images.values()], model.preparation, results.has)) as files:

@@ -1,6 +1,8 @@
 """The folder of results: what may be written there, and what has been.
 
-    NAME.tif (.png, .nii.gz)    labels: ids of objects, or classes; several images in one file give one with its pages
+    NAME.tif (.png, .nii.gz)    labels: ids of objects, or classes; several images in one file give one with its pages.
+                                Three and more classes have the values that the masks of the training had for them,
+                                where these were numbers, and otherwise their places in the model's list, from 0
     NAME_probabilities.tif      the network's maps (K, *space) float32; NAME_07_probabilities.tif for one of the pages
     NAME_overlay.png            the labels on the image, for each page too; of a volume, on its middle slice
     objects.csv                 one row per object of all images, see `measure`
@@ -136,6 +138,21 @@ class Results:
         files += [self.folder / f"{page}_overlay.png" for page in pages if "overlay" in self.products]
         return files + [self.labels_path(item)] * ("labels" in self.products)
 
+    @property
+    def values(self) -> tuple[int, ...]:
+        """What stands for the model's classes in label files; empty where ids of objects or two classes do."""
+        if self.model.task != "semantic" or len(self.model.classes) < 3:
+            return ()
+        return self.model.values or tuple(range(len(self.model.classes)))
+
+    @property
+    def legend(self) -> str:
+        """A sentence that says what the values of the label files are, where they are several classes."""
+        if "labels" not in self.products or not self.values:
+            return ""
+        meant = ", ".join(f"{value} {name}" for value, name in zip(self.values, self.model.classes, strict=True))
+        return f"values in the label files: {meant}"
+
     def labels_path(self, item: Input) -> Path:
         """Where the labels go."""
         return self.folder / f"{item.name}.{self.format}"
@@ -226,6 +243,9 @@ class Results:
         """Write the labels (*space), or (P, height, width) of several images."""
         if "labels" in self.products and not self.classifies:
             path = self.labels_path(item)
+            if self.values:
+                # Wide enough for any value; `write_labels` chooses the type that suits them.
+                labels = np.array(self.values, np.int32)[labels]
             axes, spacing, interval = "ZYX"[-labels.ndim :], item.spacing, None
             if item.is_stack:
                 labels, axes, spacing, interval = self.along_pages(item, labels)

@@ -23,7 +23,7 @@ from ushape.data.headers import stem_of
 from ushape.data.images import read_layout, read_mask
 from ushape.data.masks import recognise_masks
 from ushape.data.naming import MASK_WORDS, images_in, without_word
-from ushape.data.values import read_facts
+from ushape.data.values import listed, read_facts
 from ushape.errors import DataError, UshapeError
 from ushape.files.pages import Pages
 from ushape.files.sentences import Reasons
@@ -297,6 +297,21 @@ def look_like_classes(paths: Sequence[Path]) -> bool:
     return False
 
 
+def unknown_values(evaluation: Evaluation) -> str:
+    """A sentence where estimates hold classes that no reference has: the two sides may number them differently."""
+    confusion = evaluation.confusion
+    if confusion is None:
+        return ""
+    references, estimates = confusion.sum(axis=1) > 0, confusion.sum(axis=0) > 0
+    if not (estimates & ~references).any():
+        return ""
+    strange, usual = (listed(np.flatnonzero(side).tolist()) for side in (estimates & ~references, references))
+    return (
+        f"the estimates hold the values {strange}, which no reference has (there: {usual}); if they number the same "
+        "classes differently, bring them to the same numbers, or leave out --classes where both sides have two values"
+    )
+
+
 def score_files(
     reference: Path, estimate: Path, *, classes: bool = False, say: Callable[[str], None] = lambda _: None
 ) -> Evaluation:
@@ -324,7 +339,11 @@ def score_files(
     tally = comparison.tally()
     for masks in comparison.masks():
         tally.add(*masks, complete=True)
-    return tally.evaluation(problems)
+    evaluation = tally.evaluation(problems)
+    strange = unknown_values(evaluation) if classes else ""
+    if strange:
+        say(f"warning: {strange}")
+    return evaluation
 
 
 def evaluation_to_dict(evaluation: Evaluation) -> dict[str, Any]:

@@ -90,6 +90,7 @@ class DataSummary:
     shares      of the labelled pixels that are of each class; empty for instances
     spacing     the usual size of a pixel, where the files say it
     colours     to show the classes in; empty where nobody chose any
+    values      what stands for the classes in the mask files; empty where that is not one number each
     pieces      of two classes in images: the diameter in pixels of the connected pieces of the second one; else None
     thickness   of two classes in images: how many pixels the rarer one is across; else None
     neighbours  what classified images say about being mirrored and turned; None where they say nothing
@@ -106,6 +107,7 @@ class DataSummary:
     spacing: Spacing | None = None
     neighbours: Neighbours | None = None
     colours: tuple[Colour, ...] = ()
+    values: tuple[int, ...] = ()
     pieces: float | None = None
     thickness: float | None = None
 
@@ -217,6 +219,7 @@ def summarise(dataset: Dataset, examples: Sequence[Example]) -> DataSummary:
         class_shares(dataset, examples),
         usual_spacing([example.sample for example in examples], examples[0].image.ndim - 1),
         colours=dataset.colours,
+        values=dataset.values,
     )
 
 

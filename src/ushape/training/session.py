@@ -151,6 +151,7 @@ class Session:
             self.decision,
             device=str(self.device),
             colours=self.planned.summary.colours,
+            values=self.planned.summary.values,
             rotations=self.recipe.rotations,
         )
 
