@@ -28,6 +28,7 @@ import bad_masks
 import bad_models
 from bad_cases import TINY, Case
 from ushape.cli import app
+from ushape.files.origin import NOTE
 
 AREAS = (
     bad_folders.CASES,
@@ -62,7 +63,7 @@ class Outcome:
 
     told     errors, warnings and what else belongs to the answer, as "warning: ...", in order
     printed  all that was printed
-    written  files that are new; a run is one folder, an empty folder is one file
+    written  files that are new but for the note beside results; a run is one folder, an empty folder is one file
     changed  files that were there before and are different or gone
     trace    a traceback, '' without one
     """
@@ -108,6 +109,8 @@ def run(case: Case, here: Path) -> Outcome:
     printed = (result.stderr + result.stdout).replace(f"{here}{os.sep}", "").replace(str(here), ".")
     told = tuple(filter(None, (told_of(line, case) for line in printed.splitlines())))
     written = {"run/" if name.startswith("run/") else name for name in after if name not in before}
+    # Whose results they are is noted beside all predictions.
+    written.discard(f"out/{NOTE}")
     changed = tuple(sorted(name for name, content in before.items() if after.get(name) != content))
     return Outcome(result.exit_code, told, printed, tuple(sorted(written)), changed, trace)
 

@@ -40,6 +40,7 @@ from ushape.prediction.choice import (
     converting_pays,
     runs_openvino,
 )
+from ushape.prediction.conversions import key_of
 from ushape.prediction.engines import LabelEngine, TorchEngine
 from ushape.prediction.features import features
 from ushape.prediction.rotations import check_rotations, predict_averaged
@@ -64,6 +65,8 @@ WORKING_TILE = {2: 800, 3: 132}
 computed in vain, and small enough for a few hundred megabytes at 32 channels."""
 IMAGES_AT_ONCE = 256
 """Images that a classifier is shown together."""
+DECIDING = ("network", "preparation", "task", "classes", "encoding", "decision", "values")
+"""Settings without which the same weights would predict something else; what is chosen for each prediction is none."""
 Image = NDArray[Any]
 Labels = NDArray[np.int32]
 Precision = Literal["auto", "float32"]
@@ -112,6 +115,30 @@ class Model:
     engines: Engines = field(default_factory=Engines, repr=False, compare=False)
     rotations: int = 1
     way_back: bool = False
+
+    @property
+    def fingerprint(self) -> str:
+        """A short hash of the weights and of all else that decides what is predicted: equal ones predict alike."""
+        about = {name: self.settings[name] for name in DECIDING}
+        return key_of(about, self.network.state_dict(), self.n_class_channels)[:16]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a model file holds beside the tensors."""
+        return {
+            "network": self.network.settings,
+            "preparation": asdict(self.preparation),
+            "task": self.task,
+            "classes": list(self.classes),
+            "encoding": self.encoding.to_dict(),
+            "decision": self.decision.to_dict(),
+            "precision": self.precision,
+            "tile_size": self.tile_size,
+            "colours": self.colours,
+            "values": self.values,
+            "rotations": self.rotations,
+            "facts": self.facts,
+        }
 
     def check(self, symmetries: int | None = None) -> None:
         """RecipeError for a device or an engine that is not there or a number of symmetries that is not offered."""
@@ -406,21 +433,7 @@ class Model:
                 "expected the network that was trained, found it without its padding, as it runs on tiles; save the "
                 "model of the former"
             )
-        settings = {
-            "network": self.network.settings,
-            "preparation": asdict(self.preparation),
-            "task": self.task,
-            "classes": list(self.classes),
-            "encoding": self.encoding.to_dict(),
-            "decision": self.decision.to_dict(),
-            "precision": self.precision,
-            "tile_size": self.tile_size,
-            "colours": self.colours,
-            "values": self.values,
-            "rotations": self.rotations,
-            "facts": self.facts,
-        }
-        write_model(path, settings, self.network.state_dict())
+        write_model(path, self.settings, self.network.state_dict())
         return path
 
 

@@ -8,6 +8,7 @@
     objects.csv                 one row per object of all images, see `measure`
     labels.csv                  of a classifier, instead of all these: class and confidence of each image; with
                                 probabilities, that of each class
+    .prediction.json            which model all these are of, see `origin`
 
 The size of a pixel is kept where the image tells it, and NIfTI labels of a NIfTI image keep its place in space. Labels
 in a TIFF lie along the frames and slices of a stack that names them; ids begin anew in each slice, which the file
@@ -33,6 +34,7 @@ from ushape.data.images import read_frame_interval, write_image, write_labels
 from ushape.errors import DataError, RecipeError
 from ushape.files.inputs import Input, spacing_of
 from ushape.files.measure import measure_objects, measure_pieces
+from ushape.files.origin import Origin
 from ushape.files.table import GrowingTable, unfinished
 from ushape.model import Model, Prediction
 from ushape.picture.overlay import overlay
@@ -88,6 +90,10 @@ class Results:
     written: list[Path] = field(default_factory=list)
     table: GrowingTable | None = None
     made: bool = False
+    origin: Origin = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.origin = Origin(self.folder, self.model)
 
     @property
     def classifies(self) -> bool:
@@ -112,6 +118,8 @@ class Results:
             )
         if self.folder.exists() and not self.folder.is_dir():
             raise RecipeError(f"expected a folder for the results, found the file {self.folder}; name another with -o")
+        if self.resume:
+            self.origin.check()
         if "table" in self.products or self.classifies:
             path = self.folder / (LABEL_TABLE if self.classifies else TABLE)
             self.check_path(path)
@@ -216,6 +224,7 @@ class Results:
 
     def write_page(self, item: Input, page: int | None, image: NDArray[Any], prediction: Prediction) -> None:
         """Write all that was asked for of an image or page but the labels."""
+        self.origin.write()
         self.add_rows(item, page, image, prediction)
         if self.classifies:
             return
@@ -260,5 +269,6 @@ class Results:
         """Give the table its name, and leave no empty folder behind where nothing could be done."""
         if self.table is not None and self.table.close():
             self.written.append(self.table.path)
+        self.origin.settle(self.written)
         if self.made and not any(self.folder.iterdir()):
             self.folder.rmdir()
