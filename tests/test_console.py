@@ -11,7 +11,7 @@ from PIL import Image
 from conftest import disc_image
 from test_cli import fails, ushape, write_folder
 from test_model import small_model
-from ushape.console import MOST_LINES, image_table, score_table
+from ushape.console import MOST_LINES, image_table, path_list, score_table
 from ushape.data.catalog import open_dataset
 
 
@@ -30,6 +30,28 @@ def test_a_long_table_of_images_says_how_many_are_left_out():
 
 def test_what_an_image_lacks_is_a_dash():
     assert image_table([{"name": "a", "SEG": 1.0}, {"name": "b"}]).splitlines()[2].split() == ["b", "-"]
+
+
+def test_few_results_are_named_and_many_are_counted(tmp_path):
+    paths = [tmp_path / f"{i}{end}" for i in range(20) for end in ("_overlay.png", "_probabilities.tif", ".nii.gz")]
+    assert path_list(paths, tmp_path).splitlines() == list(map(str, paths))
+    assert path_list([*paths, tmp_path / "objects.csv"], tmp_path) == (
+        f"61 results in {tmp_path}: 20 *_overlay.png, 20 *_probabilities.tif, 20 *.nii.gz, objects.csv; --json names "
+        "all of them"
+    )
+    assert path_list([], tmp_path) == ""
+
+
+def test_predict_counts_many_results_and_json_names_them(tmp_path):
+    model = small_model("instances").save(tmp_path / "m.safetensors")
+    (tmp_path / "in").mkdir()
+    for index in range(MOST_LINES + 1):
+        Image.fromarray(disc_image(0)[0][0][:8, :9]).save(tmp_path / "in" / f"{index}.png")
+    arguments = ("predict", model, tmp_path / "in", "--device", "cpu", "-o")
+    status, out, words = ushape(*arguments, tmp_path / "out")
+    assert (status, out) == (0, f"61 results in {tmp_path / 'out'}: 61 *.tif; --json names all of them\n"), words
+    found = json.loads(ushape(*arguments, tmp_path / "again", "--json")[1])["written"]
+    assert sorted(found) == sorted(str(tmp_path / "again" / f"{index}.tif") for index in range(MOST_LINES + 1))
 
 
 @pytest.fixture

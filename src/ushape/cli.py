@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from ushape.console import Output, answering, listener, open_data, score_table, show_scores
+from ushape.console import Output, answering, listener, open_data, path_list, score_table, show_scores
 
 if TYPE_CHECKING:
     from ushape.data.dataset import Dataset, Task
@@ -306,8 +306,7 @@ def predict(
         )
         for problem in problems:
             out.say(f"error: {problem}")
-        text = "\n".join(map(str, done))
-        out.result({"written": done, "problems": problems, **computing}, text)
+        out.result({"written": done, "problems": problems, **computing}, path_list(done, output))
         if problems:
             raise typer.Exit(1)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,12 +22,12 @@ if TYPE_CHECKING:
     from ushape.tally import Evaluation
     from ushape.training.listening import Listener
 
-__all__ = ["Output", "answering", "listener", "open_data", "score_table", "show_scores"]
+__all__ = ["Output", "answering", "listener", "open_data", "path_list", "score_table", "show_scores"]
 
 FIRST_SCORES = ("AP@0.5", "AP@0.75", "SEG", "pixel error", "mean Dice", "accuracy", "confidence")
 """What the table of images shows, where it is there."""
 MOST_LINES = 60
-"""Images in that table, at most; a file takes all of them."""
+"""Images in that table, and results that are named one by one, at most; a file takes all of them."""
 
 
 @dataclass
@@ -125,6 +126,24 @@ def image_table(rows: Sequence[Mapping[str, Any]]) -> str:
     if len(rows) > MOST_LINES:
         lines.append(f"and {len(rows) - MOST_LINES} more; --csv FILE writes all of them")
     return "\n".join(lines)
+
+
+def kind_of(path: Path) -> str:
+    """What results of many images have in common: *.tif, *_overlay.png; of a table its name."""
+    if path.suffix == ".csv":
+        return path.name
+    stem = path.name.removesuffix(path.suffix)
+    part = next((part for part in ("_overlay", "_probabilities") if stem.endswith(part)), "")
+    return f"*{part}{'.nii.gz' if path.name.endswith('.nii.gz') else path.suffix}"
+
+
+def path_list(paths: Sequence[Path], folder: Path) -> str:
+    """The results in a folder, one a line; how many of each kind where a screen would not take them."""
+    if len(paths) <= MOST_LINES:
+        return "\n".join(map(str, paths))
+    counts = Counter(map(kind_of, paths))
+    kinds = ", ".join(kind if "*" not in kind else f"{n} {kind}" for kind, n in counts.items())
+    return f"{len(paths)} results in {folder}: {kinds}; --json names all of them"
 
 
 def show_scores(
