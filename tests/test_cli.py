@@ -559,3 +559,19 @@ def test_a_dataset_is_named_with_or_without_a_part(tmp_path, monkeypatch):
             assert (status, out) == (0, f"{tmp_path / 'isbi2012'}\n"), words
         assert words == ""
         assert "non-commercial research; cite" in ushape("datasets", "get", name)[2]
+
+
+def test_labels_hold_the_values_of_the_masks_that_were_trained_on(tmp_path):
+    for index in range(4):
+        image, mask = disc_image(index)
+        classes = np.array([0, 128, 255], np.uint8)[np.digitize(mask, [1, 3])]
+        for part, array in (("images", image[0]), ("masks", classes)):
+            (tmp_path / "cells" / part).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(tmp_path / "cells" / part / f"{index}.png")
+    assert ushape("train", tmp_path / "cells", "-o", tmp_path / "run", "--steps", 2, *TINY)[0] == 0
+    status, _, words = ushape("predict", tmp_path / "run", tmp_path / "cells" / "images", "-o", tmp_path / "out")
+    assert status == 0, words
+    assert words.startswith("values in the label files: 0 background, 128 class 128, 255 class 255\n")
+    values = {int(v) for path in (tmp_path / "out").glob("*.tif") for v in np.unique(tifffile.imread(path))}
+    assert values <= {0, 128, 255}
+    assert values - {0}
