@@ -277,7 +277,7 @@ def predict(
     model: ModelArgument,
     images: Annotated[list[str], typer.Argument(help="Image files, folders of images, or patterns like 'new/*.tif'.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")],
-    save: Annotated[str, typer.Option(help="Any of labels,probabilities,overlay,table.")] = "labels",
+    save: Annotated[str, typer.Option(help="Any of labels,probabilities,overlay,table,geojson,rois.")] = "labels",
     format: Annotated[str, typer.Option(help="Of the label images: tif, png or nii.gz.")] = "tif",
     rotations: Rotations = None,
     engine: EngineOption = EngineChoice.AUTO,

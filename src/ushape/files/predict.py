@@ -140,7 +140,7 @@ def predict_files(
     """(written, problems, what computed): segment or classify every image; the files are called after the images.
 
     names       files, folders or patterns
-    save        any of labels, probabilities, overlay, table
+    save        any of labels, probabilities, overlay, table, geojson, rois
     format      of the labels: tif, nii.gz, or png for single images with up to 65535 objects
     symmetries  1, 2, 4 or 8 flips and quarter turns to average over, or 7 angles, as in the paper; None: the model's
                 own number

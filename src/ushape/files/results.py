@@ -5,6 +5,8 @@
                                 where these were numbers, and otherwise their places in the model's list, from 0
     NAME_probabilities.tif      the network's maps (K, *space) float32; NAME_07_probabilities.tif for one of the pages
     NAME_overlay.png            the labels on the image, for each page too; of a volume, on its middle slice
+    NAME.geojson                outlines of the objects, or of the pieces of each class, for QuPath; for each page too
+    NAME_rois.zip               the same for ImageJ and Fiji, without holes
     objects.csv                 one row per object of all images, see `measure`
     labels.csv                  of a classifier, instead of all these: class and confidence of each image; with
                                 probabilities, that of each class
@@ -35,14 +37,25 @@ from ushape.errors import DataError, RecipeError
 from ushape.files.inputs import Input, spacing_of
 from ushape.files.measure import measure_objects, measure_pieces
 from ushape.files.origin import Origin
+from ushape.files.outlines import Outline, trace, write_geojson, write_rois
 from ushape.files.table import GrowingTable, unfinished
 from ushape.model import Model, Prediction
 from ushape.picture.overlay import overlay
 
 __all__ = ["FORMATS", "PRODUCTS", "TABLE", "Labels", "Results"]
 
-PRODUCTS = ("labels", "probabilities", "overlay", "table")
+PRODUCTS = ("labels", "probabilities", "overlay", "table", "geojson", "rois")
+PICTURED = ("overlay", "geojson", "rois")
+"""Those that show where something is, which classes of whole images do not say."""
 FORMATS = ("tif", "png", "nii.gz")
+OUTLINES = ("geojson", "rois")
+ENDINGS = {
+    "probabilities": "_probabilities.tif",
+    "geojson": ".geojson",
+    "rois": "_rois.zip",
+    "overlay": "_overlay.png",
+}
+"""What is behind the name of an image, or of a page of one, in the files that it gives beside its labels."""
 TABLE = "objects.csv"
 LABEL_TABLE = "labels.csv"
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -55,6 +68,14 @@ def draw_overlay(image: NDArray[Any], labels: NDArray[np.int32], colours: Sequen
         middle = image.shape[1] // 2
         image, labels = image[:, middle], labels[middle]
     return np.moveaxis(overlay(image, labels, colours=colours), -1, 0)
+
+
+def place_of_rois(item: Input, page: int | None) -> dict[str, int]:
+    """Where in a stack ImageJ shows the outlines of a page: at a frame and a slice, where it has both, or in order."""
+    if page is None or not item.is_stack:
+        return {}
+    place = item.place(page)
+    return place if len(place) == 2 else {"position": page}
 
 
 def row_of_label(prediction: Prediction, classes: Sequence[str], *, each: bool) -> dict[str, list[Any]]:
@@ -112,9 +133,15 @@ class Results:
             raise RecipeError(
                 "expected --overwrite or --resume, found both; resume keeps what is done, overwrite does it anew"
             )
-        if self.classifies and "overlay" in self.products:
+        pictured = [product for product in self.products if product in PICTURED]
+        if self.classifies and pictured:
             raise RecipeError(
-                "expected --save labels, probabilities or table for a classifier, found overlay; leave it out"
+                f"expected --save labels, probabilities or table for a classifier, found {pictured[0]}; leave it out"
+            )
+        outlines = [product for product in self.products if product in OUTLINES]
+        if outlines and self.model.preparation.dims == 3:
+            raise RecipeError(
+                f"expected a model of images for outlines, found one of volumes; leave {outlines[0]} out of --save"
             )
         if self.folder.exists() and not self.folder.is_dir():
             raise RecipeError(f"expected a folder for the results, found the file {self.folder}; name another with -o")
@@ -142,8 +169,8 @@ class Results:
         if self.classifies:
             return []
         pages = [item.page_name(page) for page in item.pages]
-        files = [self.folder / f"{page}_probabilities.tif" for page in pages if "probabilities" in self.products]
-        files += [self.folder / f"{page}_overlay.png" for page in pages if "overlay" in self.products]
+        kinds = [product for product in ENDINGS if product in self.products]
+        files = [self.folder / f"{page}{ENDINGS[kind]}" for kind in kinds for page in pages]
         return files + [self.labels_path(item)] * ("labels" in self.products)
 
     @property
@@ -230,15 +257,30 @@ class Results:
             return
         name = item.page_name(page)
         if "probabilities" in self.products:
-            path = self.folder / f"{name}_probabilities.tif"
+            path = self.folder / f"{name}{ENDINGS['probabilities']}"
             write_image(path, prediction.probabilities, spacing=item.spacing)
             self.written.append(path)
+        outlines = self.outlines(prediction) if any(product in OUTLINES for product in self.products) else []
+        if "geojson" in self.products:
+            path = self.folder / f"{name}{ENDINGS['geojson']}"
+            write_geojson(path, outlines)
+            self.written.append(path)
+        if "rois" in self.products:
+            path = self.folder / f"{name}{ENDINGS['rois']}"
+            write_rois(path, outlines, place_of_rois(item, page))
+            self.written.append(path)
         if "overlay" in self.products:
-            path = self.folder / f"{name}_overlay.png"
+            path = self.folder / f"{name}{ENDINGS['overlay']}"
             # Ids of objects are no classes, and have their own colours.
             colours = () if self.model.task == "instances" else self.model.colours
             write_image(path, draw_overlay(image, prediction.labels, colours), spacing=item.spacing)
             self.written.append(path)
+
+    def outlines(self, prediction: Prediction) -> list[Outline]:
+        """Of its objects, or of the pieces of its classes but the first."""
+        if prediction.instances is not None:
+            return trace(prediction.instances)
+        return trace(prediction.labels, self.model.classes)
 
     def along_pages(self, item: Input, labels: Labels) -> tuple[Labels, str, Spacing | None, float | None]:
         """Labels of the pages of a file as they lie over it: (labels, axes, spacing, seconds between frames)."""
