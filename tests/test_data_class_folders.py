@@ -102,6 +102,13 @@ def test_dataset_toml_may_order_the_classes(tmp_path):
     assert [s.label for s in dataset.samples] == [1, 0]
 
 
+def test_classes_are_the_same_however_an_accent_is_written(tmp_path):
+    decomposed = "a\u0308"
+    write(tmp_path, **{decomposed: 2}, b=2)
+    (tmp_path / "dataset.toml").write_text('classes = [{name = "b"}, {name = "\u00e4"}]', encoding="utf-8")
+    assert open_folder(tmp_path).classes == ("b", "\u00e4")
+
+
 def test_numbers_are_sorted_by_size():
     assert sorted_classes(["10", "9", "1", "9"]) == ("1", "9", "10")
     assert sorted_classes(["b", "a10", "a9"]) == ("a10", "a9", "b")

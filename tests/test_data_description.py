@@ -72,6 +72,11 @@ def test_groups_are_parts_of_names():
     assert Description(groups="^(x)?y").group_of("y") == ""
 
 
+def test_groups_are_found_however_an_accent_is_written(tmp_path):
+    found = describe(tmp_path, 'groups = "^(za\u0308hn?)"')
+    assert found.group_of("z\u00e4h_1") == "z\u00e4h"
+
+
 def test_one_spacing_fits_any_number_of_axes(tmp_path):
     assert describe(tmp_path, "spacing = 0.5").spacing == Spacing((0.5, 0.5))
     assert describe(tmp_path, 'spacing = 1\naxes = "CZYX"').spacing == Spacing((1.0, 1.0, 1.0))

@@ -63,6 +63,28 @@ def test_a_word_at_either_end_makes_no_difference(tmp_path, image, mask):
     assert pairs(tmp_path) == {image: mask}
 
 
+DECOMPOSED, COMPOSED = "Zella\u0308", "Zell\u00e4"
+
+
+@pytest.mark.parametrize("images, masks", [(DECOMPOSED, COMPOSED), (COMPOSED, DECOMPOSED), (DECOMPOSED, DECOMPOSED)])
+@pytest.mark.parametrize(
+    "image, mask",
+    [
+        ("images/{}1.png", "masks/{}1.png"),
+        ("images/{}1.png", "masks/{}1_mask.png"),
+        ("{}1.png", "{}1_mask.png"),
+        ("images/{}/1.png", "masks/{}/1.png"),
+        ("{}-volume.tif", "{}-labels.tif"),
+    ],
+)
+def test_letters_with_accents_are_the_same_however_they_are_written(tmp_path, images, masks, image, mask):
+    save(tmp_path / image.format(images))
+    save(tmp_path / mask.format(masks), BINARY)
+    dataset = open_folder(tmp_path)
+    assert (len(dataset.annotated), dataset.problems) == (1, ())
+    assert DECOMPOSED not in dataset.samples[0].name
+
+
 def test_the_exact_name_goes_before_any_other(tmp_path):
     for name in ("a.png", "a_seg.png"):
         save(tmp_path / "images" / name)

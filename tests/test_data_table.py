@@ -133,6 +133,15 @@ def test_paths_may_be_absolute_or_with_backslashes_or_inside_the_folders_beside(
     assert dataset.samples[0].files[1].parent.name == "masks"
 
 
+@pytest.mark.parametrize("there, listed", [("a\u0308", "\u00e4"), ("\u00e4", "a\u0308")])
+def test_files_are_found_however_an_accent_is_written(tmp_path, there, listed):
+    write_files(tmp_path / there, there)
+    masks = write(tmp_path / "m.csv", ("image", "mask"), (f"{listed}/{listed}.png", f"{listed}\\drawn_{listed}.png"))
+    assert len(open_folder(masks).annotated) == 1
+    labels = write(tmp_path / "l.csv", ("image", "label"), (f"{there}/{there}.png", f"{listed}1"))
+    assert open_folder(labels).classes == ("\u00e41",)
+
+
 def test_images_of_one_name_are_told_apart_by_their_folders(tmp_path):
     for folder in ("p1", "p2"):
         write_files(tmp_path / folder, "x")

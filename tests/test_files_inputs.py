@@ -98,6 +98,12 @@ def test_pages_are_images_channels_or_slices(tmp_path):
     assert (single.pages, single.is_stack, single.page_name(0), single.finding) == ((0,), False, "a", "")
 
 
+def test_results_are_called_like_the_file_with_its_own_characters(tmp_path):
+    path = tmp_path / "Zella\u0308.tif"
+    write(path, (64, 64))
+    assert input_of(path, Preparation(channels=1)).name == "Zella\u0308"
+
+
 def test_the_spacing_is_that_of_what_is_predicted(tmp_path):
     options = {"imagej": True, "resolution": (4, 2), "resolutionunit": "NONE"}
     volume = write(tmp_path / "v.tif", (6, 20, 24), metadata={"axes": "ZYX", "unit": "um", "spacing": 2.0}, **options)

@@ -164,6 +164,15 @@ def test_masks_are_paired_by_stem_and_else_without_the_word_for_masks(tmp_path):
     assert found.scores["AP@0.9"] == 1
 
 
+def test_masks_are_paired_however_an_accent_is_written(tmp_path):
+    reference, estimate = tmp_path / "reference", tmp_path / "estimate"
+    for before, after in (("Zella\u0308.png", "Zell\u00e4.tif"), ("\u00e9_mask.png", "e\u0301.tif")):
+        write_mask(reference / before, SQUARE)
+        write_mask(estimate / after, SQUARE)
+    found = score_files(reference, estimate)
+    assert (len(found.rows), found.problems) == (2, ())
+
+
 def test_what_is_missing_or_unclear_is_a_problem_and_the_others_are_scored(tmp_path):
     reference = masks_in(tmp_path / "reference", a=SQUARE, b=SQUARE, c=SQUARE)
     estimate = masks_in(tmp_path / "estimate", a=SQUARE, c_mask=SQUARE, c_seg=SQUARE, d=SQUARE)

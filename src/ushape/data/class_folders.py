@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ushape.data.headers import stem_of
+from ushape.data.headers import composed, stem_of
 from ushape.data.naming import has_images, images_in, part_of, role_of, subfolders
 from ushape.data.notes import Notes, counted, told
 from ushape.data.pairing import Match, with_unique_names
@@ -30,7 +30,7 @@ def class_folders(path: Path) -> dict[str, Path]:
     """
     if has_images(path):
         return {}
-    folders = {p.name: p for p in subfolders(path) if has_images(p)}
+    folders = {composed(p.name): p for p in subfolders(path) if has_images(p)}
     named = [name for name in folders if role_of(name)[0] == "images" or role_of(name)[1] or part_of(name)]
     return folders if len(folders) >= 2 and not named else {}
 

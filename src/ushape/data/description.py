@@ -32,6 +32,7 @@ from typing import Any, get_args
 
 from ushape.data.colours import hex_of_colour, is_packed, pack_colour, parse_colour, unpack_colour
 from ushape.data.dataset import Colour, Spacing, Task
+from ushape.data.headers import composed
 from ushape.errors import DataError
 
 __all__ = ["DESCRIPTION_FILE", "ClassRule", "Description", "read_description"]
@@ -274,7 +275,7 @@ def read_description(folder: Path) -> Description:
     if not path.is_file():
         return Description()
     try:
-        return _describe(tomllib.loads(path.read_text(encoding="utf-8-sig")))
+        return _describe(tomllib.loads(composed(path.read_text(encoding="utf-8-sig"))))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: expected a TOML file, found a mistake ({error}); correct it") from error
     except _WrongError as wrong:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from skimage.measure import label
 
 from ushape.data.dataset import Sample
+from ushape.data.headers import composed
 from ushape.data.images import is_grey
 from ushape.errors import UshapeError
 
@@ -259,7 +260,7 @@ def _shows_only(image: Image, places: Mask, n_values: int) -> bool:
 
 def _where(sample: Sample) -> str:
     """The file, with the sample's name where one file holds several."""
-    if not sample.files or sample.files[0].name.startswith(sample.name):
+    if not sample.files or composed(sample.files[0].name).startswith(sample.name):
         return sample.where
     return f"{sample.where} ({sample.name})"
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -37,6 +38,7 @@ __all__ = [
     "SUFFIXES",
     "Kind",
     "Layout",
+    "composed",
     "file_kind",
     "holds_objects",
     "is_image_file",
@@ -48,6 +50,7 @@ __all__ = [
     "reading",
     "stem_of",
     "suffix_of",
+    "written_stem",
 ]
 
 Kind = Literal["tiff", "png", "jpeg", "picture", "npy", "nifti"]
@@ -139,11 +142,21 @@ def suffix_of(path: Path) -> str:
     return NIFTI_GZ if name.endswith(NIFTI_GZ) and name != NIFTI_GZ else Path(name).suffix
 
 
-def stem_of(path: Path) -> str:
-    """The name without `suffix_of`, and without the ".ome" of an OME-TIFF: what images and masks are paired by."""
+def composed(name: str) -> str:
+    """A name with each letter and its accents as one character (NFC): archives of macOS hold two for an ä (NFD)."""
+    return unicodedata.normalize("NFC", name)
+
+
+def written_stem(path: Path) -> str:
+    """The name without `suffix_of`, and without the ".ome" of an OME-TIFF, in the file's own characters."""
     name, suffix = Path(path).name, suffix_of(path)
     stem = name[: len(name) - len(suffix)]
     return stem[:-4] if KINDS.get(suffix) == "tiff" and stem.lower().endswith(".ome") and len(stem) > 4 else stem
+
+
+def stem_of(path: Path) -> str:
+    """The same with composed letters: what images and masks are paired by, and what samples are called."""
+    return composed(written_stem(path))
 
 
 def is_image_file(path: Path) -> bool:

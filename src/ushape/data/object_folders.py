@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ushape.data.assembly import Request
 from ushape.data.dataset import Dataset, Sample
-from ushape.data.headers import stem_of
+from ushape.data.headers import composed, stem_of
 from ushape.data.images import read_image, read_layout, read_mask
 from ushape.data.naming import images_in, part_of, role_of, subfolders
 from ushape.data.notes import Notes, first_of
@@ -90,7 +90,7 @@ def _sample(folder: Path, notes: Notes) -> Sample | None:
         notes.problems.append(f"{images[0]}: expected masks in {folder / 'masks'}, found none; kept for prediction")
     size = layout.length("Y"), layout.length("X")
     return Sample(
-        name=folder.name,
+        name=composed(folder.name),
         image=partial(read_image, images[0]),
         mask=partial(read_object_masks, masks, size) if masks else None,
         files=(images[0], *masks),

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ushape.data.foreign import note_foreign_files
-from ushape.data.headers import holds_objects, stem_of
+from ushape.data.headers import composed, holds_objects, stem_of
 from ushape.data.naming import (
     MASK_WORDS,
     folder_rank,
@@ -176,6 +176,7 @@ def with_unique_names(matches: Sequence[Match]) -> list[Match]:
 
 def _in_group(match: Match, group: str) -> Match:
     """The match as a member of a group, whose name stands in front unless it does so already."""
+    group = composed(group)
     name = match.name if match.name.startswith(group) else f"{group}_{match.name}"
     return replace(match, name=name, group=group)
 
@@ -207,9 +208,10 @@ def _sources(path: Path, part: str | None) -> tuple[Path | None, list[Path]]:
 def _match_nested(images: Path, masks: Path, notes: Notes) -> list[Match]:
     """images/p1/a.png with masks/p1/a.png: each folder inside is a group."""
     matches: list[Match] = []
-    partners = {p.name: p for p in subfolders(masks)}
+    partners = {composed(p.name): p for p in subfolders(masks)}
     for folder in subfolders(images):
-        drawn = images_in(partners[folder.name]) if folder.name in partners else []
+        partner = partners.get(composed(folder.name))
+        drawn = images_in(partner) if partner is not None else []
         matches += [_in_group(match, folder.name) for match in match_files(images_in(folder), drawn, notes)]
     return matches
 

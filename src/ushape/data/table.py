@@ -14,13 +14,14 @@ counted over all parts.
 from __future__ import annotations
 
 import csv
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ushape.data.class_folders import sorted_classes
-from ushape.data.headers import SUFFIXES, stem_of, suffix_of
+from ushape.data.headers import SUFFIXES, composed, stem_of, suffix_of
 from ushape.data.naming import part_of, role_of, subfolders
 from ushape.data.notes import Notes, counted, first_of, told
 from ushape.data.pairing import Match, with_unique_names
@@ -86,7 +87,9 @@ class Table:
 def _place(table: Table, text: str, role: str) -> Path:
     """The file that a cell means: beside the table, or in the folder of images or masks there."""
     root = table.path.parent
-    for written in (text, text.replace("\\", "/")):
+    # The file's name may hold an accent beside its letter where the table has one character, or the other way round.
+    ways = (text, composed(text), unicodedata.normalize("NFD", text))
+    for written in (*ways, *(way.replace("\\", "/") for way in ways)):
         if (root / written).is_file():
             return root / written
         for folder in subfolders(root):
@@ -161,8 +164,9 @@ def read_table(path: Path, *, labels: bool = False) -> Table:
         for _, row in lines[1:]
     ]
     target, column = _target(cells, columns, labels)
+    as_named = composed if target == "labels" else str  # a path stays as it is written
     rows = tuple(
-        _Row(line, cell["image"], cell.get(column, ""), cell["group"], cell["split"])
+        _Row(line, cell["image"], as_named(cell.get(column, "")), composed(cell["group"]), cell["split"])
         for (line, _), cell in zip(lines[1:], cells, strict=True)
     )
     named = {part_of(row.split) for row in rows}

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ushape.data.dataset import Spacing
-from ushape.data.headers import Layout, stem_of
+from ushape.data.headers import Layout, written_stem
 from ushape.data.images import is_image_file, read_layout
 from ushape.data.naming import images_in
 from ushape.data.spacing import read_spacing
@@ -148,7 +148,7 @@ def input_of(path: Path, preparation: Preparation) -> Input:
     Pages that the file says nothing about are the slices of a volume for a model of volumes, the channels of one image
     where the model takes as many, and images of their own otherwise.
     """
-    layout, name, spacing = read_layout(path), stem_of(path), spacing_of(path, preparation.dims)
+    layout, name, spacing = read_layout(path), written_stem(path), spacing_of(path, preparation.dims)
     n = layout.n_pages
     if preparation.dims == 3:
         unsaid = "P" in layout.axes and "Z" not in layout.axes
