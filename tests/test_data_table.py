@@ -64,6 +64,33 @@ def test_a_column_label_may_hold_masks(tmp_path):
     assert (dataset.task, len(dataset.annotated)) == ("semantic", 1)
 
 
+@pytest.mark.parametrize("space", ["", " ", "  "])
+def test_a_space_behind_the_comma_is_no_part_of_a_name(tmp_path, space):
+    write_files(tmp_path, "x", "y, z")
+    text = 'image,{}"mask"\n"x.png",{}"drawn_x.png"\n"y, z.png",{}"drawn_y, z.png"\n'
+    (tmp_path / "l.csv").write_text(text.replace("{}", space), encoding="utf-8")
+    dataset = open_folder(tmp_path / "l.csv")
+    assert (dataset.task, len(dataset.annotated), dataset.problems) == ("semantic", 2, ())
+
+
+@pytest.mark.parametrize(
+    "column, cells, target",
+    [
+        ("mask", ("cat", "dog"), "masks"),
+        ("Mask path", ("drawn_x.png", "drawn_y.roi"), "masks"),
+        ("label", ("drawn_x.png", "none"), "masks"),
+        ("label", ("drawn_x", "none"), "masks"),
+        ("annotation", ("cat", "dog"), "labels"),
+        ("mask", ("", ""), "masks"),
+    ],
+)
+def test_files_and_what_is_called_mask_are_masks(tmp_path, column, cells, target):
+    write_files(tmp_path, "x", "y")
+    (tmp_path / "drawn_x").write_bytes(b"")
+    table = write(tmp_path / "l.csv", ("image", column), ("x.png", cells[0]), ("y.png", cells[1]))
+    assert read_table(table).target == target
+
+
 def test_masks_are_taken_before_labels_unless_classification_is_asked_for(tmp_path):
     write_files(tmp_path, "x", "y")
     path = write(

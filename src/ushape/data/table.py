@@ -7,8 +7,8 @@
 Columns are found by their names, in any order and spelling of capitals (`COLUMNS`); `group` and `split` may be
 missing, other columns are not read. Commas, semicolons and tabs separate. A path is looked for beside the CSV file
 and then in the folder of images (or masks) beside it; it may be absolute. Whether the second column tells of masks or
-of classes is seen from its values: names of image files are masks. Classes are numbered in the order of their names,
-counted over all parts.
+of classes is seen from its name and its values: a column called mask, and names of files, are masks. Classes are
+numbered in the order of their names, counted over all parts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import csv
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,16 +77,16 @@ class Table:
     def fits(self) -> bool:
         """Whether each line has a target and all files are where the lines say."""
         return bool(self.rows and self.target) and all(
-            row.target and _place(self, row.image, "images").is_file() and self._has_mask(row) for row in self.rows
+            row.target and _place(self.path, row.image, "images").is_file() and self._has_mask(row) for row in self.rows
         )
 
     def _has_mask(self, row: _Row) -> bool:
-        return self.target == "labels" or _place(self, row.target, "masks").is_file()
+        return self.target == "labels" or _place(self.path, row.target, "masks").is_file()
 
 
-def _place(table: Table, text: str, role: str) -> Path:
-    """The file that a cell means: beside the table, or in the folder of images or masks there."""
-    root = table.path.parent
+def _place(path: Path, text: str, role: str) -> Path:
+    """The file that a cell of the table at `path` means: beside it, or in the folder of images or masks there."""
+    root = path.parent
     # The file's name may hold an accent beside its letter where the table has one character, or the other way round.
     ways = (text, composed(text), unicodedata.normalize("NFD", text))
     for written in (*ways, *(way.replace("\\", "/") for way in ways)):
@@ -111,7 +111,7 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     text = _text(path)
     head = text.partition("\n")[0]
     separator = max(",;\t", key=head.count)
-    reader = csv.reader(text.splitlines(), delimiter=separator)
+    reader = csv.reader(text.splitlines(), delimiter=separator, skipinitialspace=True)
     for cells in reader:
         if any(cell.strip() for cell in cells):
             yield reader.line_num, [cell.strip() for cell in cells]
@@ -128,15 +128,24 @@ def _columns(header: Sequence[str]) -> dict[str, int]:
     return found
 
 
-def _are_files(values: Sequence[str]) -> bool:
-    return bool(values) and all(suffix_of(Path(value.replace("\\", "/"))).lower() in SUFFIXES for value in values)
+def _are_files(values: Iterable[str], path: Path) -> bool:
+    """Whether cells of the table at `path` are files: by their endings, or because such a file is there."""
+    return any(
+        suffix_of(Path(value.replace("\\", "/"))) in SUFFIXES or _place(path, value, "masks").is_file()
+        for value in dict.fromkeys(values)
+        if value
+    )
 
 
-def _target(rows: Sequence[dict[str, str]], columns: dict[str, int], labels: bool) -> tuple[str, str]:
+def _target(
+    rows: Sequence[dict[str, str]], header: Sequence[str], columns: dict[str, int], path: Path, labels: bool
+) -> tuple[str, str]:
     """(what the lines tell: 'masks', 'labels' or '', the column that does)."""
     wanted = ("label", "mask") if labels else ("mask", "label")
     for column in (c for c in wanted if c in columns):
-        return ("masks" if _are_files([r[column] for r in rows if r[column]]) else "labels"), column
+        # Whoever writes mask above a column means masks; annotation, say, may be a class.
+        called = "mask" in header[columns[column]].lower()
+        return ("masks" if called or _are_files((row[column] for row in rows), path) else "labels"), column
     return "", ""
 
 
@@ -163,7 +172,7 @@ def read_table(path: Path, *, labels: bool = False) -> Table:
         {kind: row[i] if i < len(row) else "" for kind, i in {**dict.fromkeys(COLUMNS, len(row)), **columns}.items()}
         for _, row in lines[1:]
     ]
-    target, column = _target(cells, columns, labels)
+    target, column = _target(cells, header, columns, path, labels)
     as_named = composed if target == "labels" else str  # a path stays as it is written
     rows = tuple(
         _Row(line, cell["image"], as_named(cell.get(column, "")), composed(cell["group"]), cell["split"])
@@ -217,7 +226,7 @@ def _images_of(table: Table, rows: Sequence[_Row], notes: Notes) -> list[tuple[_
     found: dict[Path, _Row] = {}
     for row in rows:
         where = f"{table.path}, line {row.line}"
-        path = _place(table, row.image, "images") if row.image else None
+        path = _place(table.path, row.image, "images") if row.image else None
         if path is None:
             notes.problems.append(f"{where}: expected the path of an image, found none; fill it in (left out)")
         elif not path.is_file():
@@ -244,7 +253,7 @@ def _names(paths: Sequence[Path], root: Path) -> list[str]:
 def _mask(table: Table, row: _Row, notes: Notes) -> Path | None:
     if table.target != "masks" or not row.target:
         return None
-    path = _place(table, row.target, "masks")
+    path = _place(table.path, row.target, "masks")
     if path.is_file():
         return path
     notes.problems.append(
