@@ -273,6 +273,36 @@ def test_an_ambiguous_finding_tells_how_to_overrule_it(tmp_path):
     )
 
 
+def in_pieces(mask, *values):
+    """The mask with the squares of these values cut in two."""
+    cut = mask.copy()
+    cut[1::4][np.isin(mask[1::4], values)] = 0
+    return cut
+
+
+HINT = "; if each value is one object, ask for task instances."
+
+
+@pytest.mark.parametrize("ids", [(1, 5, 7, 11, 32), (1, 2, 3, 4, 5)])
+def test_objects_that_a_crop_has_cut_are_asked_about(ids):
+    whole = with_objects(ids)
+    masks = [in_pieces(whole, *ids[:2]), in_pieces(with_objects(ids[:4]), ids[1]), whole, whole, whole]
+    rule = rule_of(*masks)
+    assert (rule.task, rule.finding.endswith(HINT)) == ("semantic", True)
+
+
+def test_classes_are_not_asked_about():
+    rng = np.random.default_rng(3)
+    fields = [rng.integers(0, 5, (9, 9)).repeat(4, 0).repeat(4, 1) for _ in range(6)]
+    for values in ((0, 1, 2, 3, 4), (0, 7, 11, 23, 26), (0, 50, 100, 150, 255), (0, 1, 2, 3, 255), (0, 128, 255, 0, 0)):
+        rule = rule_of(*[np.array(values)[field] for field in fields])
+        assert rule.task == "semantic"
+        assert "task instances" not in rule.finding, values
+    # Three regions of each street: the road is one piece, the rest is not.
+    street = in_pieces(with_objects((7, 11, 23, 26)), 11, 23, 26)
+    assert not rule_of(*[street] * 6).finding.endswith(HINT)
+
+
 def test_masks_with_and_without_objects_are_two_valued(tmp_path):
     rule = rule_of(np.zeros((2, 2)), [[0, 1], [0, 0]], [[1, 1], [1, 1]])
     assert (rule.task, rule.classes) == ("semantic", ("background", "foreground"))

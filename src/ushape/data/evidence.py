@@ -24,6 +24,7 @@ __all__ = [
     "connected_share",
     "drawn_masks",
     "looks_like_instances",
+    "may_be_objects",
     "odd_ones",
     "same_colours",
     "seam_values",
@@ -40,6 +41,9 @@ MANY_IDS, MANY_CONNECTED_SHARE = 8, 0.6
 AFRESH_SHARE = 0.75  # of the masks have ids 1..n without holes (of a few masks, half): editing makes holes
 FEW_MASKS, FEW_AFRESH_SHARE = 4, 0.5
 SEVERAL_IDS = 1.5  # in one mask on average: with fewer, one class in each image is as likely
+# Values that are read as classes get the question whether they are objects from these shares on: a crop cuts objects in
+# pieces, and hardly anybody numbers classes with holes.
+HINT_VALUES, HINT_SHARE, HINT_HOLES_SHARE = 3, 0.75, 0.6
 DISJOINT = 1.25  # masks in which each value occurs at most: ids that run on from image to image
 DOT = 2  # pixels; what is so small is one piece, or nearly, wherever it lies
 GREY_STEP = 4  # steps between greys chosen for classes are larger, and equal but for rounding
@@ -110,6 +114,15 @@ def look_like_tracks(drawn: Sequence[MaskFacts]) -> bool:
     if values[-1] > len(values):
         return True
     return len(values) > CONSTANT_IDS and connected_share(drawn) >= WHOLE_SHARE and not sizes_last(drawn)
+
+
+def may_be_objects(drawn: Sequence[MaskFacts]) -> bool:
+    """Whether values that are read as classes could as well be ids of objects, so that a person is to be told."""
+    values, share = all_values(drawn), connected_share(drawn)
+    if len(values) < HINT_VALUES:
+        return share >= CONNECTED_SHARE
+    holes = values[-1] > len(values) and not look_like_greys(values)
+    return share >= (HINT_HOLES_SHARE if holes else HINT_SHARE)
 
 
 def is_photograph(fact: MaskFacts, background: int) -> bool:

@@ -4,7 +4,7 @@ People save masks in four ways, and the values tell them apart:
 
     two values anywhere                                          background and foreground, whatever the two are
     ids 1..n afresh in each image, each of them connected        instances
-    the same few values in most images                           classes
+    up to 64 other values, usually the same in most images       classes
     anything else                                                refused with a sentence
 
 Where both could be meant, for example one image with a piece of 1 and a piece of 2, connected values are instances,
@@ -29,7 +29,6 @@ from ushape.data.colours import name_of_colour, pack_colour, unpack_colour
 from ushape.data.dataset import Task
 from ushape.data.description import DESCRIPTION_FILE, Description
 from ushape.data.evidence import (
-    CONNECTED_SHARE,
     CONSTANT_IDS,
     IGNORE_VALUE,
     MAX_CLASSES,
@@ -38,6 +37,7 @@ from ushape.data.evidence import (
     connected_share,
     drawn_masks,
     looks_like_instances,
+    may_be_objects,
     same_colours,
     seam_values,
     two_values,
@@ -91,7 +91,7 @@ def _class_rule(facts: Sequence[MaskFacts]) -> MaskRule:
         finding += f", numbered 0 to {len(kept) - 1} without holes, {kept[0]} as background"
     if ignored:
         finding += f"; pixels of value {IGNORE_VALUE} are ignored"
-    if connected_share(drawn_masks(facts, 0)) >= CONNECTED_SHARE:
+    if may_be_objects(drawn_masks([f.without((IGNORE_VALUE,)) if ignored else f for f in facts], 0)):
         finding += "; if each value is one object, ask for task instances"
     shown = {v: c for f in facts if f.palette for v, c in zip(f.values, f.palette, strict=True)}
     colours = tuple(shown[v] for v in kept) if all(v in shown for v in kept) else ()
