@@ -165,6 +165,26 @@ def test_alpha_is_counted_and_what_is_not_known_is_none(tmp_path):
     assert Layout((20, 30), "YX").nbytes is None
 
 
+@pytest.mark.parametrize("options", [{}, {"metadata": None}, {"planarconfig": "contig"}])
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_few_channels_last_are_no_pages(tmp_path, n, options):
+    image = np.arange(64 * 80 * n, dtype=np.uint16).reshape(64, 80, n)
+    tifffile.imwrite(tmp_path / "a.tif", image, photometric="minisblack", **({} if n == 1 else options))
+    np.save(tmp_path / "a.npy", image)
+    for name in ("a.tif", "a.npy"):
+        layout = read_layout(tmp_path / name)
+        assert (layout.n_pages, layout.size, layout.length("C")) == (1, (64, 80), n)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), np.moveaxis(image, -1, 0))
+
+
+@pytest.mark.parametrize(
+    "shape, axes", [((64, 80, 5), "PYX"), ((2, 64, 80), "PYX"), ((40, 15, 2), "PYX"), ((40, 16, 2), "YXC")]
+)
+def test_other_last_sizes_are_no_channels(tmp_path, shape, axes):
+    np.save(tmp_path / "a.npy", np.zeros(shape))
+    assert read_layout(tmp_path / "a.npy").axes == axes
+
+
 def test_a_layout_counts_planes_over_all_page_axes():
     layout = Layout((2, 5, 3, 20, 30), "PZCYX")
     assert (layout.n_pages, layout.length("P"), layout.length("Z"), layout.size) == (10, 2, 5, (20, 30))

@@ -86,6 +86,14 @@ def test_pages_without_a_word_are_slices_unless_dataset_toml_says_more(tmp_path)
     assert "dataset.toml says axes ZYX: 1 volume, 9 slices deep." in dataset.findings
 
 
+def test_two_channels_behind_the_others_are_one_image(tmp_path):
+    save(tmp_path / "images" / "a.tif", np.dstack([IMAGE, 255 - IMAGE]))
+    save(tmp_path / "masks" / "a.tif", BINARY)
+    dataset = open_folder(tmp_path)
+    assert (len(dataset.annotated), dataset.problems) == (1, ())
+    np.testing.assert_array_equal(dataset.samples[0].read_image(), [IMAGE, 255 - IMAGE])
+
+
 def test_axes_with_channels_fit_masks_without(tmp_path):
     save(tmp_path / "images" / "a.npy", np.stack([STACK[:5], 255 - STACK[:5]], axis=-1))
     save(tmp_path / "masks" / "a.npy", LABELS[:5])

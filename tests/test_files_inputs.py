@@ -98,6 +98,11 @@ def test_pages_are_images_channels_or_slices(tmp_path):
     assert (single.pages, single.is_stack, single.page_name(0), single.finding) == ((0,), False, "a", "")
 
 
+def test_channels_behind_the_other_axes_are_no_pages(tmp_path):
+    item = input_of(write(tmp_path / "a.tif", (64, 80, 2)), Preparation(channels=2))
+    assert (item.pages, item.is_stack, item.layout.axes) == ((0,), False, "YXC")
+
+
 def test_results_are_called_like_the_file_with_its_own_characters(tmp_path):
     path = tmp_path / "Zella\u0308.tif"
     write(path, (64, 64))

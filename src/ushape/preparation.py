@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ushape.data.headers import has_channels_last
 from ushape.data.images import is_grey
 from ushape.errors import DataError
 
@@ -28,13 +29,13 @@ def has_colours_last(image: Image) -> bool:
 def to_channels_first(image: Image, axes: str | None = None) -> Image:
     """An array as people have it -> (C, *space).
 
-    Without `axes`: (H, W), (H, W, 3 or 4) with colours last, or (C, H, W) with C below the other two sizes. With
-    `axes`, any order of Z, Y, X and C, for example "CZYX" or "YX".
+    Without `axes`: (H, W), (H, W, C) with up to 4 channels last, far fewer than the other two sizes, or (C, H, W) with
+    C below them. With `axes`, any order of Z, Y, X and C, for example "CZYX" or "YX".
     """
     if axes is None:
         if image.ndim == 2:
             axes = "YX"
-        elif has_colours_last(image):
+        elif image.ndim == 3 and has_channels_last(image.shape):
             axes = "YXC"
         elif image.ndim == 3 and image.shape[0] < min(image.shape[1:]):
             axes = "CYX"

@@ -3,9 +3,10 @@
 The kind of a file is told by its first bytes, because names lie: a JPEG may be called .png.
 
 Axis letters: X, Y, Z space; C channels (S, samples, is read as C); every other letter of a file is read as P, pages.
-Where the file says nothing: two dimensions are Y, X; a last dimension of 3 or 4 smaller than the others is colour;
-any other third dimension in front counts pages. The dimensions of a NIfTI file are told slowest first, as (z, y, x),
-a fourth one in front of them; where it has more entries than an image has channels, it counts pages.
+Where the file says nothing: two dimensions are Y, X; a last dimension of 3 or 4 smaller than the others is colour, and
+one of 1 or 2 much smaller than the others counts channels; any other third dimension in front counts pages. The
+dimensions of a NIfTI file are told slowest first, as (z, y, x), a fourth one in front of them; where it has more
+entries than an image has channels, it counts pages.
 
 Reading a header also proves cheaply that the file was not cut short: a PNG and a JPEG carry an end marker, a TIFF's
 chain of pages and its strips must lie inside the file, and a NIfTI file must hold as many bytes as its header says.
@@ -40,6 +41,7 @@ __all__ = [
     "Layout",
     "composed",
     "file_kind",
+    "has_channels_last",
     "holds_objects",
     "is_image_file",
     "is_list_of_pages",
@@ -84,6 +86,8 @@ MAGIC: dict[bytes, Kind] = {
 
 # ImageJ shows at most 7 channels, and stacks are often saved as "channels": more than 7 of them are pages.
 MAX_CHANNELS = 7
+# Nobody has pages of 2 px width; where both other sizes are so many times the last one, it counts channels.
+WIDE = 8
 # TIFF tag 338 (ExtraSamples): 1 is associated, 2 unassociated alpha.
 ALPHA_SAMPLES = (1, 2)
 BIGTIFF_VERSION = 43
@@ -235,12 +239,18 @@ def _require_strips(path: Path, series: Any) -> None:
         raise ValueError("the file ends too early")
 
 
+def has_channels_last(shape: Shape) -> bool:
+    """Whether three sizes that come without any word are those of (height, width, channels)."""
+    colours = shape[2] in (3, 4) and min(shape[:2]) > shape[2]
+    return colours or (shape[2] in (1, 2) and min(shape[:2]) >= WIDE * shape[2])
+
+
 def _guess_axes(shape: Shape, path: Path) -> str:
     """The axes of an array that comes without any word about them."""
     if len(shape) == 2:
         return "YX"
     if len(shape) == 3:
-        return "YXC" if shape[2] in (3, 4) and min(shape[:2]) > shape[2] else "PYX"
+        return "YXC" if has_channels_last(shape) else "PYX"
     if len(shape) < 2:
         raise DataError(
             f"{path}: expected an image of 2 or 3 dimensions, found {len(shape)}; save it as (height, width) or leave "
