@@ -198,7 +198,7 @@ def _(here: Path) -> None:
         save(here / "cells" / "images" / f"cell{index}.png", array)
 
 
-@case("a stack of six pages with five masks", "check stacks", 0, **checked(6, annotated=0))
+@case("a stack of six pages with five masks", "check stacks", 1, **checked(6, annotated=0))
 def _(here: Path) -> None:
     save(here / "stacks" / "train-volume.tif", np.stack([grey(i) for i in range(6)]))
     save(here / "stacks" / "train-labels.tif", np.stack([binary(i) for i in range(5)]))

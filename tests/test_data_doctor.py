@@ -317,7 +317,7 @@ def test_an_image_without_pixels_is_a_finding():
 
 def test_nothing_to_train_on():
     assert said(made([noise(i) for i in range(6)], [None] * 6)) == [
-        ("warning", "cells: none of 6 images has a mask; nothing to train on")
+        ("error", "cells: none of 6 images has a mask; nothing to train on")
     ]
     errors = said(made([noise()], [np.zeros((5, 5), np.int32)]))
     assert ("error", "cells: none of the 1 images with a mask can be used; nothing to train on") in errors
