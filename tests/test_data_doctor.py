@@ -315,6 +315,26 @@ def test_an_image_without_pixels_is_a_finding():
     ]
 
 
+@pytest.mark.parametrize("value", [255, 65535])
+def test_the_highest_number_of_a_file_may_mean_not_annotated(value):
+    part = blobs((4, 7, 9))
+    part[20:] = value
+    whole = blobs((4, 7, value))
+    assert said(made([noise(i) for i in range(6)], [part, part, part, part, whole, blobs()])) == [
+        (
+            "warning",
+            f"a, b, c and 1 more: id {value} is by far the largest object; trained on as an object; if it means not "
+            f"annotated, write ignore = {value} in dataset.toml",
+        )
+    ]
+
+
+def test_the_highest_number_of_a_file_may_be_an_object():
+    giant = np.where(np.arange(48)[:, None] >= 20, 200, blobs())
+    for masks in ([blobs((4, 7, 255))] * 6, [giant] * 6, [np.where(giant == 200, 255, giant), *[blobs()] * 5]):
+        assert "by far the largest" not in str(said(made([noise(i) for i in range(6)], masks)))
+
+
 def test_nothing_to_train_on():
     assert said(made([noise(i) for i in range(6)], [None] * 6)) == [
         ("error", "cells: none of 6 images has a mask; nothing to train on")

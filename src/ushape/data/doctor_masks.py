@@ -32,6 +32,7 @@ SMALLEST_DIAMETER = 5.0  # px; inside and outline of anything smaller are the sa
 # A pixel's label depends on 92 px to each side in the default network for images (44 px for volumes), times the
 # working scale, which is at most 4. What is larger is never seen with both of its sides.
 WIDEST_VIEW = {2: 2 * 4 * Geometry(depth=5).lost, 3: 2 * 4 * Geometry(depth=4).lost}
+VOIDS, GIANT = (255, 65535), 4  # the highest number of a file, times larger than every other object: not annotated
 MOSTLY_IGNORED = 0.5  # share of all pixels
 IMBALANCE = 10  # times more images of one class than of another
 BALL = {2: math.pi / 4, 3: math.pi / 6}  # area of a disc, volume of a ball, of diameter 1
@@ -230,6 +231,27 @@ def _large_objects(study: Study) -> list[Finding]:
     )
 
 
+def _is_giant(annotation: Annotation, value: int) -> bool:
+    """Whether the object of this value is far larger than all others of the mask."""
+    areas = {annotation.values[i]: annotation.areas[i] for i in annotation.ids}
+    others = [area for other, area in areas.items() if other != value]
+    return value in areas and bool(others) and areas[value] >= GIANT * max(others)
+
+
+def _void_as_object(study: Study) -> list[Finding]:
+    """255 beside ids with holes is an id to the reader, but often marks what nobody annotated."""
+    if study.dataset.task != "instances":
+        return []
+    drawn = [(facts, annotation) for facts, annotation in study.masked if not annotation.empty]
+    for value in VOIDS:
+        giant = [facts for facts, annotation in drawn if _is_giant(annotation, value)]
+        if 2 * len(giant) > len(drawn):
+            sentence = f"id {value} is by far the largest object"
+            action = f"trained on as an object; if it means not annotated, write ignore = {value} in dataset.toml"
+            return about("warning", giant, sentence, action)
+    return []
+
+
 def _inverted(study: Study) -> list[Finding]:
     """A foreground around everything may be the background; where somebody gave the two names, it is what was meant."""
     if study.dataset.task != "semantic" or study.dataset.classes != ("background", "foreground"):
@@ -281,6 +303,7 @@ MASK_CHECKS = (
     _classes,
     _small_objects,
     _large_objects,
+    _void_as_object,
     _inverted,
     _split,
     _specks,
