@@ -32,6 +32,18 @@ def _(here: Path) -> None:
     save(here / "cells" / "masks" / "cell1.png", colour(3))
 
 
+@case("one mask for five slices", TRAIN, 1)
+def _(here: Path) -> None:
+    for i in range(3):
+        save(here / "cells" / "images" / f"cell{i}.tif", np.stack([grey(i)] * 5))
+        save(here / "cells" / "masks" / f"cell{i}.tif", binary(i))
+
+
+@case("five slices of masks for one image", TRAIN, 1)
+def _(here: Path) -> None:
+    cells(here / "cells", lambda i: np.stack([binary(i)] * 5), ".tif")
+
+
 @case("probabilities instead of classes", TRAIN, 1)
 def _(here: Path) -> None:
     cells(here / "cells", lambda i: (grey(i) / 255).astype(np.float32), ".tif")

@@ -1,6 +1,7 @@
 """Pages, volumes, channels and axes, in files of the usual writers."""
 
 import numpy as np
+import pytest
 import tifffile
 
 import ushape.data.planes
@@ -118,6 +119,58 @@ def test_a_volume_needs_a_mask_as_deep(tmp_path):
     dataset = open_folder(tmp_path)
     assert (len(dataset), len(dataset.annotated)) == (1, 0)
     assert "expected 9 pages like the image's, found 8; export the mask again" in dataset.problems[0]
+
+
+# Two objects, the second partly behind the first, and a page without any.
+OBJECT_PAGES = np.zeros((3, 24, 32), np.uint8)
+OBJECT_PAGES[0, 2:10, 2:9] = 255
+OBJECT_PAGES[2, 4:20, 8:30] = 255
+
+
+@pytest.mark.parametrize("axes", [None, "ZYX", "TYX", "TZYX", "ZTYX"])
+def test_a_mask_with_a_page_for_each_object_is_read_as_objects(tmp_path, axes):
+    for name in "abc":
+        save(tmp_path / "images" / f"{name}.tif")
+        if axes is None:
+            save(tmp_path / "masks" / f"{name}.tif", OBJECT_PAGES)
+        else:
+            shape = (*(1,) * (len(axes) - 3), *OBJECT_PAGES.shape)
+            save_ome(tmp_path / "masks" / f"{name}.tif", OBJECT_PAGES.reshape(shape), axes)
+    dataset = open_folder(tmp_path)
+    assert (len(dataset), len(dataset.annotated), dataset.task, dataset.problems) == (3, 3, "instances", ())
+    expected = np.where(OBJECT_PAGES[0] > 0, 1, 2 * (OBJECT_PAGES[2] > 0))
+    np.testing.assert_array_equal(dataset.samples[1].read_mask(), expected)
+    assert dataset.findings[-1] == (
+        "3 masks (a.tif, b.tif, c.tif) have several pages for an image of one: each page is read as one object."
+    )
+
+
+def test_pages_that_are_no_objects_are_a_problem(tmp_path):
+    slices = np.zeros((4, 24, 32), np.uint8)
+    for i, page in enumerate(slices):
+        page[2 + i : 20 - i, 3:20] = 255
+    numbers = OBJECT_PAGES.copy()
+    numbers[0, 15:, 20:] = 7
+    others = {"slices": slices, "numbers": numbers, "pieces": LABELS}
+    for name, mask in others.items():
+        save(tmp_path / "images" / f"{name}.tif")
+        save(tmp_path / "masks" / f"{name}.tif", mask)
+    dataset = open_folder(tmp_path)
+    assert (len(dataset), len(dataset.annotated), len(dataset.problems)) == (3, 0, 3)
+    assert (
+        "numbers.tif: expected one page like the image's, or one object on each page, found 3 pages of something else; "
+        "number the objects 1, 2, 3, ... in one page (the image is kept without it)"
+    ) in dataset.problems[0] + dataset.problems[1]
+
+
+def test_one_mask_for_a_stack_is_a_problem_that_says_what_to_do(tmp_path):
+    save(tmp_path / "images" / "a.tif", STACK)
+    save(tmp_path / "masks" / "a.tif", BINARY)
+    (problem,) = open_folder(tmp_path).problems
+    assert (
+        "expected 9 pages like the image's, found 1; project the image's pages to one, as the mask was drawn on, or "
+        "draw a mask for each page (the image is kept without it)"
+    ) in problem
 
 
 def test_several_files_with_pages_are_one_sentence(tmp_path):

@@ -20,6 +20,7 @@ from ushape.data.headers import composed, stem_of
 from ushape.data.images import read_image, read_layout, read_mask
 from ushape.data.naming import images_in, part_of, role_of, subfolders
 from ushape.data.notes import Notes, first_of
+from ushape.data.object_pages import merged_objects
 from ushape.errors import DataError
 
 __all__ = ["has_object_folders", "open_object_folders", "read_object_masks"]
@@ -30,8 +31,7 @@ Mask = NDArray[np.int32]
 def read_object_masks(paths: tuple[Path, ...], size: tuple[int, int]) -> Mask:
     """Mask files with one object each, merged to instances 1..n (H, W) in the order of the file names.
 
-    Where objects overlap, the smaller one is on top, and of equal ones the later; an object wholly covered gets no
-    id. DataError when a mask has another size than the image.
+    They overlap as in `merged_objects`. DataError when a mask has another size than the image.
     """
     objects = []
     for path in paths:
@@ -39,13 +39,7 @@ def read_object_masks(paths: tuple[Path, ...], size: tuple[int, int]) -> Mask:
         if mask.shape != size:
             raise DataError(f"{path}: expected a mask of the image's size {size}, found {mask.shape}; export it again")
         objects.append(np.flatnonzero(mask > 0))
-    merged = np.zeros(size[0] * size[1], np.int32)
-    for index in sorted(range(len(objects)), key=lambda i: (-len(objects[i]), i)):
-        merged[objects[index]] = index + 1
-    visible = np.bincount(merged, minlength=len(objects) + 1) > 0
-    visible[0] = False
-    ids = np.where(visible, np.cumsum(visible), 0).astype(np.int32)
-    return ids[merged].reshape(size)
+    return merged_objects(objects, size)
 
 
 def _is_lone_object(folder: Path) -> bool:

@@ -3,6 +3,7 @@
     a Z axis that the file itself names (OME, ImageJ, NIfTI), at least 8 deep     one volume (C, D, H, W)
     a Z axis that is shallower, or pages without a word                           one image for each page
     up to 4 pages and a mask of one page                                          channels of one image
+    one page and a mask of several                                                an object on each page of the mask
     `axes` in dataset.toml                                                        what they say, whatever the file says
 
 Depth is judged over the whole folder (its median), because a network takes either images or volumes; 8 slices are
@@ -24,6 +25,7 @@ import numpy as np
 from ushape.data.headers import suffix_of
 from ushape.data.images import Layout, read_layout
 from ushape.data.notes import Notes, counted, told
+from ushape.data.object_pages import OBJECTS
 from ushape.data.pairing import Match
 from ushape.errors import DataError
 
@@ -86,11 +88,26 @@ def _mask_layout(path: Path, axes: str | None) -> tuple[Layout, str | None]:
         return read_layout(path, axes=without), without
 
 
+def _has_object_pages(image: Layout, mask: Layout) -> bool:
+    """Whether each page of a mask may be one object of an image of one page."""
+    paged = "".join(axis for axis, n in zip(mask.axes, mask.shape, strict=True) if n > 1)
+    return image.n_pages == 1 and paged in ("PYX", "ZYX")
+
+
+def _with_objects(mask: Layout) -> str:
+    """The mask's axes where its pages are objects; axes of one entry mean nothing."""
+    pages = (OBJECTS if n > 1 else "P" for n in mask.shape)
+    return "".join(page if axis in "PZ" else axis for axis, page in zip(mask.axes, pages, strict=True))
+
+
 def _misfit(image: Layout, mask: Layout) -> str | None:
     """What is wrong between an image and its mask, as expected, found and what to do; None when they fit."""
     channels = mask.n_pages == 1 and image.n_pages <= MAX_CHANNEL_PAGES
-    if mask.n_pages != image.n_pages and not channels:
-        return f"expected {image.n_pages} pages like the image's, found {mask.n_pages}; export the mask again"
+    if mask.n_pages != image.n_pages and not channels and not _has_object_pages(image, mask):
+        action = "export the mask again"
+        if mask.n_pages == 1:
+            action = "project the image's pages to one, as the mask was drawn on, or draw a mask for each page"
+        return f"expected {counted(image.n_pages, 'page')} like the image's, found {mask.n_pages}; {action}"
     if _plane(mask) != _plane(image):
         return (
             f"expected a mask of the image's size {_plane(image)}, found {_plane(mask)}; export it again at full size"
@@ -123,6 +140,8 @@ def _opened(match: Match, axes: str | None, notes: Notes) -> _Opened | None:
     if misfit is not None:
         notes.problems.append(f"{match.mask}: {misfit} (the image is kept without it)")
         return _Opened(match, images[0])
+    if mask.n_pages > 1 and _has_object_pages(images[0], mask):
+        mask_axes = _with_objects(mask)
     return _Opened(match, images[0], mask, mask_axes)
 
 
@@ -196,6 +215,10 @@ def _note_pages(opened: Sequence[_Opened], volumes: bool, notes: Notes) -> None:
             pages = f"{len(files)} files have several pages ({told(names)})"
         if files:
             notes.findings.append(f"{pages} and {what}" if what else f"{pages}: each is read as one image.")
+    apart = [o.match.mask.name for o in opened if o.match.mask is not None and OBJECTS in (o.mask_axes or "")]
+    if apart:
+        has = f"{apart[0]} has" if len(apart) == 1 else f"{len(apart)} masks ({told(apart)}) have"
+        notes.findings.append(f"{has} several pages for an image of one: each page is read as one object.")
 
 
 def _unchecked(matches: Sequence[Match]) -> set[int]:

@@ -20,6 +20,7 @@ from ushape.data.dataset import Colour
 from ushape.data.ghosts import MAX_COUNTED, count_values, snap_to_two
 from ushape.data.headers import file_kind
 from ushape.data.images import is_grey, read_image, read_layout, read_mask
+from ushape.data.object_pages import OBJECTS, read_object_pages
 from ushape.data.seams import solid_and_seams
 from ushape.errors import DataError
 
@@ -238,6 +239,8 @@ def _read_raw(path: Path, page: int | None, axes: str | None, *, snap: bool) -> 
     if file_kind(path) == "jpeg" and snap:
         return _read_jpeg(path, page, axes), True
     values: Mask | None = None
+    if axes is not None and OBJECTS in axes:
+        return read_object_pages(path, axes), False
     planes = _read_colours(path, page, axes)
     if planes is not None:
         values = pack_colours(planes)
@@ -252,7 +255,7 @@ def _read_raw(path: Path, page: int | None, axes: str | None, *, snap: bool) -> 
 def read_values(path: Path, page: int | None = None, axes: str | None = None, *, snap: bool = True) -> Mask:
     """The values of a mask file, (*space) int32: numbers as they stand in it, palette indices, or packed colours.
 
-    page, axes  as in `read_image`
+    page, axes  as in `read_image`; pages that the axes call by `OBJECTS` are merged
     snap        whether a blurred mask of two values (also JPEG) is taken to its two; else it is read as it is
 
     DataError for what `read_mask` refuses, for example probabilities, or JPEG with more than two values.
