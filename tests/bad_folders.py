@@ -87,6 +87,13 @@ def _(here: Path) -> None:
     pictures(here / "cells" / "images")
 
 
+@case("outlines of Fiji instead of masks", TRAIN, 1)
+def _(here: Path) -> None:
+    pictures(here / "cells" / "images")
+    for i in range(3):
+        write(here / "cells" / "masks" / f"cell{i}.roi", b"Iout")
+
+
 @case("images/ without masks/, to train on", TRAIN, 1)
 def _(here: Path) -> None:
     pictures(here / "cells" / "images")

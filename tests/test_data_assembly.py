@@ -113,7 +113,7 @@ def test_only_fifty_masks_are_read_to_open_a_folder(tmp_path, monkeypatch):
 
 def test_other_folders_say_nothing_of_a_json_file(tmp_path):
     save(tmp_path / "a.png")
-    (tmp_path / "a.json").write_text(json.dumps({"shapes": []}))
+    (tmp_path / "a.json").write_text(json.dumps({"exposure": 0.1}))
     assert open_folder(tmp_path).problems == ()
 
 

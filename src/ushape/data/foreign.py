@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ushape.data.headers import is_image_file, suffix_of
 from ushape.data.notes import Notes, counted
+from ushape.data.outlines import is_regions_of_fiji
 
 __all__ = ["advice_on", "note_foreign_files", "visible_files"]
 
@@ -38,10 +39,10 @@ FOREIGN = {
     **dict.fromkeys(
         (".heic", ".webp", ".jp2", ".psd", ".pdf", ".svg", ".eps"), ("pictures", "save them as PNG or TIFF")
     ),
-    **dict.fromkeys((".json", ".xml", ".txt", ".roi"), ("outlines or boxes as text", DRAWN)),
+    **dict.fromkeys((".json", ".geojson", ".xml", ".txt", ".roi"), ("outlines or boxes as text", DRAWN)),
     **dict.fromkeys((".pkl", ".pickle", ".pt", ".pth"), ("Python pickles", "save the arrays as TIFF or .npy")),
 }
-TEXT = (".json", ".xml", ".txt", ".roi")
+TEXT = (".json", ".geojson", ".xml", ".txt", ".roi")
 
 
 def visible_files(path: Path) -> list[Path]:
@@ -63,7 +64,7 @@ def note_foreign_files(path: Path, notes: Notes) -> None:
     by_suffix: dict[str, int] = {}
     for file in files:
         suffix = _known_suffix(file)
-        if suffix and suffix not in TEXT:
+        if suffix and suffix not in TEXT and not is_regions_of_fiji(file):
             by_suffix[suffix] = by_suffix.get(suffix, 0) + 1
     for suffix, n in sorted(by_suffix.items()):
         what, action = FOREIGN[suffix]

@@ -366,9 +366,11 @@ def holds_objects(path: Path) -> bool:
 
 def _npy_layout(path: Path, axes: str | None) -> Layout:
     if holds_objects(path):
+        action = "save the image alone with numpy.save, or as TIFF"
+        if written_stem(path).endswith("_seg"):
+            action = "save the masks from Cellpose as PNG or TIFF (File > Save masks as PNG/tif)"
         raise DataError(
-            f"{path}: expected an array of numbers, found Python objects (a pickle), which are never opened; save the "
-            "image alone with numpy.save, or as TIFF"
+            f"{path}: expected an array of numbers, found Python objects (a pickle), which are never opened; {action}"
         )
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     shape, itemsize = array.shape, array.dtype.itemsize

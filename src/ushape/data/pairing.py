@@ -36,6 +36,7 @@ from ushape.data.naming import (
     without_word,
 )
 from ushape.data.notes import Notes, counted, told
+from ushape.data.outlines import outlines_in
 from ushape.errors import DataError
 
 __all__ = [
@@ -222,6 +223,13 @@ def _no_files(path: Path, what: str) -> str:
     return f"{path}: expected {what}, found no image file{found}; put them there as TIFF or PNG"
 
 
+def _note_outlines(images: Path, path: Path, notes: Notes) -> None:
+    """A problem where outlines lie beside the images, in `path` or in another folder of it, and no masks do."""
+    others = [folder for folder in subfolders(path) if folder != images and not has_images(folder)]
+    said = outlines_in([*dict.fromkeys((images, path)), *others], among_masks=False)
+    notes.problems += [said] if said else []
+
+
 def match_folders(path: Path, part: str | None, notes: Notes) -> list[Match] | None:
     """images/ and masks/ (or other words for them); None when there is no folder of images.
 
@@ -241,7 +249,10 @@ def match_folders(path: Path, part: str | None, notes: Notes) -> list[Match] | N
     note_foreign_files(images_folder, notes)
     masks = images_in(mask_folders[0]) if mask_folders else []
     if mask_folders and not masks:
-        notes.problems.append(_no_files(mask_folders[0], "masks"))
+        said = outlines_in(mask_folders[:1], among_masks=True)
+        notes.problems.append(said or _no_files(mask_folders[0], "masks"))
+    elif not masks:
+        _note_outlines(images_folder, path, notes)
     if len(mask_folders) > 1:
         others = told([p.name for p in mask_folders[1:]])
         notes.findings.append(f"Masks are read from {mask_folders[0].name}/, not from {others}.")
@@ -281,7 +292,7 @@ def match_side_by_side(path: Path, notes: Notes) -> list[Match] | None:
     if extras:
         notes.findings.append(
             f"{told([p.name for p in extras])}: Cellpose's own working files, which are not read (a _seg.npy is a "
-            "Python pickle); its masks are read where they are saved as PNG or TIFF."
+            "Python pickle); its masks are read where they are saved as PNG or TIFF (File > Save masks as PNG/tif)."
         )
         files = [p for p in files if p not in extras]
     if not files:
@@ -294,6 +305,8 @@ def match_side_by_side(path: Path, notes: Notes) -> list[Match] | None:
         wanted = {bases[p] for p in files}
         drawn = {p for p, base in bases.items() if base is not None and stem_of(p) not in wanted}
     note_foreign_files(path, notes)
+    if not drawn:
+        _note_outlines(path, path, notes)
     return match_files([p for p in files if p not in drawn], sorted(drawn), notes)
 
 
