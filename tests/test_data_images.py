@@ -462,16 +462,34 @@ def test_12_packed_bits_are_unpacked(tmp_path):
 
 @pytest.mark.parametrize("bits, data, values", [(1, "a0", [[1, 0, 1]]), (4, "1a70", [[1, 10, 7]])])
 @pytest.mark.parametrize("photometric", [0, 1])
-def test_values_are_as_they_stand_whether_0_is_shown_black_or_white(tmp_path, photometric, bits, data, values):
+def test_a_mask_keeps_its_numbers_whether_0_is_shown_black_or_white(tmp_path, photometric, bits, data, values):
     write_bare_tiff(tmp_path / "a.tif", bytes.fromhex(data), (1, 3), bits, photometric)
-    np.testing.assert_array_equal(read_image(tmp_path / "a.tif")[0], values)
     np.testing.assert_array_equal(read_mask(tmp_path / "a.tif"), values)
+    turned = bits > 1 and photometric == 0
+    expected = 15 - np.array(values) if turned else values
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif")[0], expected)
+
+
+@pytest.mark.parametrize("dtype, black", [("uint8", 255), ("uint16", 65535), ("int16", None), ("float32", None)])
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"bigtiff": True, "tile": (16, 16)}])
+def test_an_image_in_which_0_is_white_is_the_same_image(tmp_path, dtype, black, options):
+    picture = np.stack([GREY, GREY[::-1]]).astype(dtype)
+    stored = picture if black is None else black - picture
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="miniswhite", **options)
+    for page in (0, 1):
+        image = read_image(tmp_path / "a.tif", page=page)
+        assert image.dtype == dtype
+        np.testing.assert_array_equal(image[0], picture[page])
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif", axes="CYX"), picture)
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.tif", page=1), stored[1])
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
 def test_an_inverted_display_does_not_invert_values(tmp_path, dtype):
     tifffile.imwrite(tmp_path / "a.tif", GREY.astype(dtype), photometric="miniswhite")
     np.testing.assert_array_equal(read_mask(tmp_path / "a.tif"), GREY)
+    tifffile.imwrite(tmp_path / "b.tif", GREY.astype(dtype), photometric="miniswhite", imagej=True)
+    np.testing.assert_array_equal(read_image(tmp_path / "b.tif")[0], GREY)
 
 
 @pytest.mark.parametrize("compression", ["tiff_deflate", "group4", "packbits", "tiff_lzw"])

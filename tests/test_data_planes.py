@@ -173,6 +173,16 @@ def test_one_mask_for_a_stack_is_a_problem_that_says_what_to_do(tmp_path):
     ) in problem
 
 
+def test_images_in_which_0_is_white_are_said(tmp_path):
+    save(tmp_path / "images" / "a.tif", 255 - IMAGE, photometric="miniswhite")
+    save(tmp_path / "images" / "b.tif")
+    save(tmp_path / "masks" / "a.tif", BINARY, photometric="miniswhite")
+    dataset = open_folder(tmp_path)
+    np.testing.assert_array_equal(dataset.samples[0].read_image()[0], IMAGE)
+    np.testing.assert_array_equal(dataset.samples[0].read_mask(), BINARY // 255)
+    assert dataset.findings[-1] == "a.tif says that 0 means white: read with 0 as black, like all others."
+
+
 def test_several_files_with_pages_are_one_sentence(tmp_path):
     for name in "abc":
         save(tmp_path / f"{name}.tif", STACK[:6])

@@ -117,6 +117,7 @@ class Layout:
     shape: Shape
     axes: str
     alpha: bool = False  # the last channel is alpha
+    black: int | None = None  # the number that means black, in a picture where 0 means white
     itemsize: int | None = field(default=None, compare=False)  # bytes of one value as it is read; None: not known
     counts_time: bool = field(default=False, compare=False)  # the file says that P is time
 
@@ -320,6 +321,16 @@ def _tiff_layout(tiff: tifffile.TiffFile, path: Path, axes: str | None) -> Layou
     return Layout(shape, checked, alpha, counts_time="T" in letters and checked.count("P") == 1)
 
 
+def _black_of(tiff: tifffile.TiffFile) -> int | None:
+    """The number that means black where 0 means white; None for every other file.
+
+    ImageJ keeps its numbers and marks an inverted display so, and tifffile a mask of one bit.
+    """
+    page = tiff.series[0].keyframe
+    grey = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and page.dtype is not None and page.dtype.kind == "u"
+    return 2**page.bitspersample - 1 if grey and page.bitspersample > 1 and not tiff.is_imagej else None
+
+
 @contextmanager
 def open_picture(source: Path | BinaryIO) -> Iterator[Image.Image]:
     """A picture that Pillow reads, of any size: its guard against huge ones would refuse a slide scanner's."""
@@ -393,7 +404,8 @@ def _layout(path: Path, axes: str | None) -> Layout:
         _require_pages(path)
         with open_tiff(path) as tiff:
             kept = tiff.series[0].dtype
-            return replace(_tiff_layout(tiff, path, axes), itemsize=None if kept is None else kept.itemsize)
+            layout = replace(_tiff_layout(tiff, path, axes), black=_black_of(tiff))
+            return replace(layout, itemsize=None if kept is None else kept.itemsize)
     if kind == "npy":
         return _npy_layout(path, axes)
     return _nifti_layout(path, axes) if kind == "nifti" else _pillow_layout(path, kind, axes)

@@ -4,9 +4,10 @@ An image is read as (C, *space) in the type the file has (bool becomes uint8), a
 dimension is what comes from the file where it says so, otherwise from the rules in `headers`. A page of a file that
 says nothing has to be named, because pages may be slices, time points or channels.
 
-Alpha is never a colour and is dropped. Values are given as they stand in the file, also where a TIFF calls 0 white:
-ImageJ saves masks of 255 with an inverted display that way, and tifffile masks of one bit, and in both the objects are
-the large numbers. A NIfTI file's own scaling is applied.
+Alpha is never a colour and is dropped. Values are given as they stand in the file, but a grey TIFF that calls 0 white
+is turned over, so that it is the same image as any other file of that picture. Its numbers stay where they are a
+mask, and where the display alone is inverted: ImageJ saves its images that way, and tifffile masks of one bit. A NIfTI
+file's own scaling is applied.
 
 A file that cannot be read raises one DataError that names it. Only the wanted page of a TIFF or NIfTI file is read,
 and a .npy file is mapped into memory, read-only, as a .nii file may be. The way back, arrays to files, is in `writing`.
@@ -221,6 +222,8 @@ def _read(path: Path, page: int | None, axes: str | None, *, mask: bool) -> AnyA
         order = [letters.index(axis) for axis in "CZYX" if axis in letters]
         array = array.transpose(order)
         array = array[:-1] if layout.alpha else array
+        if layout.black is not None and not mask:
+            array = np.subtract(layout.black, array, dtype=array.dtype)
         kind = np.dtype(np.uint8) if array.dtype == bool else array.dtype.newbyteorder("=")
         return np.ascontiguousarray(array, dtype=kind)
 

@@ -221,6 +221,14 @@ def _note_pages(opened: Sequence[_Opened], volumes: bool, notes: Notes) -> None:
         notes.findings.append(f"{has} several pages for an image of one: each page is read as one object.")
 
 
+def _note_white(opened: Sequence[_Opened], notes: Notes) -> None:
+    """A sentence about the images whose numbers are not those of their file."""
+    turned = [o.match.images[0].name for o in opened if o.image.black is not None]
+    if turned:
+        say = f"{turned[0]} says" if len(turned) == 1 else f"{len(turned)} images say ({told(turned)})"
+        notes.findings.append(f"{say} that 0 means white: read with 0 as black, like all others.")
+
+
 def _unchecked(matches: Sequence[Match]) -> set[int]:
     """The places of the pictures whose headers are not read, because there are very many."""
     pictures = [
@@ -248,4 +256,5 @@ def pairs_of(matches: Sequence[Match], axes: str | None, notes: Notes) -> list[P
     present = [each for each in opened if each is not None]
     volumes = _are_volumes(present, axes, notes)
     _note_pages(present, volumes, notes)
+    _note_white(present, notes)
     return [pair for each in present for pair in _pairs_of_one(each, volumes, axes)]
