@@ -45,9 +45,10 @@ class LabelSession(Session):
             yield from zip(part, found, strict=True)
 
     def watch(self, model: Model) -> float:
-        """The accuracy on the watched images."""
+        """The accuracy on the watched images; NaN where the network says NaN."""
         found = self.classified(model, self.watched, once=True)
-        return float(np.mean([int(p.argmax()) == int(example.mask) for example, p in found]))
+        right = [int(p.argmax()) == int(example.mask) if np.isfinite(p).all() else np.nan for example, p in found]
+        return float(np.mean(right))
 
     def score_watched(self, model: Model) -> float:
         """The accuracy again: nothing is decided but the likeliest class."""

@@ -227,9 +227,11 @@ class Session:
         return self.state.step % max(1, self.state.plans[-1].stop // REPORTS) == 0
 
     def watch(self, model: Model) -> float:
-        """The score of the watched images, at the best of the tried thresholds."""
+        """The score of the watched images, at the best of the tried thresholds; NaN where the network says NaN."""
         score = 0.0
         maps = [self.estimate(model, example)[0] for example in self.watched]
+        if not all(np.isfinite(m).all() for m in maps):
+            return math.nan
         references = [example.mask for example in self.watched]
         for model.decision in few_decisions(self.decision, self.recipe.encoding):
             score = max(score, self.judge.score(references, [model.decide(m).labels for m in maps]))
@@ -243,7 +245,8 @@ class Session:
         """Score the averaged weights on the watched images and keep them when they are the best so far."""
         score = self.watch(self.model(self.state.average))
         # Among equals the later one is better: its average has seen more, at a lower learning rate.
-        if self.best_score is None or score >= self.best_score - NOISE:
+        # What is no number compares as false.
+        if self.is_finite() and score >= (self.best_score or 0.0) - NOISE:
             self.best_score = max(score, self.best_score or 0.0)
             self.best = {name: tensor.clone() for name, tensor in self.state.average.items()}
         return score
