@@ -310,7 +310,8 @@ class Session:
                 "any more; to have more steps judged, train a new run"
             )
         self.pace.clock.earlier += notes["seconds"]
-        self.is_through = self.state.step >= self.state.plans[-1].stop and self.pace.minutes == notes.get("minutes")
+        ended = bool(self.state.plans) and self.state.step >= self.state.plans[-1].stop
+        self.is_through = ended and self.pace.minutes == notes.get("minutes")
         self.event("resume")
         return True
 
