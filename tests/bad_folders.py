@@ -82,7 +82,7 @@ def _(here: Path) -> None:
     write(here / "cells" / "data.pkl", pickle.dumps([1, 2]))
 
 
-@case("images/ without masks/, checked", CHECK, 1, **checked(3, annotated=0))
+@case("images/ without masks/, checked", CHECK, 0, **checked(3, annotated=0))
 def _(here: Path) -> None:
     pictures(here / "cells" / "images")
 

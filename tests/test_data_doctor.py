@@ -337,7 +337,7 @@ def test_the_highest_number_of_a_file_may_be_an_object():
 
 def test_nothing_to_train_on():
     assert said(made([noise(i) for i in range(6)], [None] * 6)) == [
-        ("error", "cells: none of 6 images has a mask; nothing to train on")
+        ("warning", "cells: none of 6 images has a mask; nothing to train on")
     ]
     errors = said(made([noise()], [np.zeros((5, 5), np.int32)]))
     assert ("error", "cells: none of the 1 images with a mask can be used; nothing to train on") in errors

@@ -6,8 +6,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import tifffile
 from matplotlib.path import Path as Polygon
 from roifile import roiread
+from scipy import ndimage
 
 from conftest import disc_image
 from test_files import answering, objects_by_threshold, write_stack
@@ -32,6 +34,18 @@ def filled(outlines, shape):
     return labels
 
 
+def filled_holes(labels):
+    """The labels with what no other label, nor the background outside, reaches even through corners."""
+    found = labels.copy()
+    for label in np.unique(labels[labels > 0]):
+        pieces = ndimage.label(labels == label)[0]
+        for piece in range(1, pieces.max() + 1):
+            outside = np.pad(pieces != piece, 1, constant_values=True)
+            background = ndimage.label(outside, np.ones((3, 3)))[0][1:-1, 1:-1]
+            found[(background > 1)] = label
+    return found
+
+
 def area(ring):
     """Twice what the ring holds, positive where it runs clockwise on the screen."""
     return sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in pairwise([*ring, ring[0]]))
@@ -43,6 +57,15 @@ def test_an_outline_holds_the_pixels_of_its_object_and_no_others(seed):
     labels = rng.integers(0, 3, rng.integers(1, 16, 2)).astype(np.int32)
     outlines = trace(labels)
     np.testing.assert_array_equal(filled(outlines, labels.shape), labels)
+    # No line comes to a corner twice, as programs of geography want it.
+    for outline in outlines:
+        for ring in (outline.outer, *outline.holes):
+            assert len(set(ring)) == len(ring)
+    # Without holes, the background that only a corner leads to is not filled either.
+    labels = filled_holes(labels)
+    unbroken = trace(labels, holes=False)
+    assert not any(outline.holes for outline in unbroken)
+    np.testing.assert_array_equal(filled(unbroken, labels.shape), labels)
     for outline in outlines:
         assert area(outline.outer) > 0
         assert all(area(hole) < 0 for hole in outline.holes)
@@ -164,3 +187,25 @@ def test_pieces_of_classes_have_the_class_and_no_place_where_there_is_one_image(
 def test_volumes_have_no_outlines(tmp_path):
     with pytest.raises(RecipeError, match=r"^expected a model of images for outlines, found one of volumes; "):
         predict_files(small_model(dims=3), ["a.tif"], tmp_path / "out", save=("labels", "rois"))
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape", "expected"),
+    [
+        ("ZYX", (3, 40, 40), [(2, 0, 0)]),
+        ("TCYX", (3, 2, 40, 40), [(0, 2, 0)]),
+        ("TZCYX", (2, 3, 2, 40, 40), [(0, 1, 2), (0, 2, 2)]),
+    ],
+)
+def test_outlines_lie_on_the_frame_and_slice_of_their_page(tmp_path, axes, shape, expected):
+    """(position, frame, slice), from 1; ImageJ counts channels among positions."""
+    n_channels = 2 if "C" in axes else 1
+    model = objects_by_threshold(small_model("instances", channels=n_channels))
+    model.decision = Decision(min_size=1)
+    stack = np.zeros(shape, np.uint8)
+    stack[(1, ...) if len(shape) < 5 else (slice(None), 1)][..., 10:20, 10:20] = 255
+    tifffile.imwrite(tmp_path / "s.tif", stack, imagej=True, metadata={"axes": axes})
+    written, problems, _ = predict_files(model, [str(tmp_path / "s.tif")], tmp_path / "out", save=("rois",))
+    assert problems == []
+    found = [roi for path in written if zipfile.ZipFile(path).namelist() for roi in roiread(path)]
+    assert [(roi.position, roi.t_position, roi.z_position) for roi in found] == expected

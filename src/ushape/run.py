@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ushape.data.dataset import Dataset
-from ushape.errors import RecipeError
+from ushape.errors import ModelFileError, RecipeError
 from ushape.model import Evaluation, Model, load
 from ushape.network.hardware import choose_device, set_threads
 from ushape.reporting import write_run_report
@@ -103,8 +103,10 @@ def alone_in(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        (folder / ".lock").unlink(missing_ok=True)
         lock.release()
+        # Windows lets no file be removed that another run is just trying to lock.
+        with suppress(OSError):
+            (folder / ".lock").unlink()
 
 
 @dataclass(frozen=True)
@@ -274,8 +276,9 @@ def perform(
         interrupted = not session.loop()
     except RecipeError:
         # Learning went astray: what was best until then is worth a model all the same.
-        if session.best and folder is not None:
-            conclude(session, asked.command, interrupted=True)
+        with suppress(OSError, ModelFileError):
+            if session.best and folder is not None:
+                conclude(session, asked.command, interrupted=True)
         raise
     finally:
         listener.close()

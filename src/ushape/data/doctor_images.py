@@ -53,7 +53,9 @@ def _nothing_to_train_on(study: Study) -> list[Finding]:
     n, n_annotated = len(study.dataset.samples), len(study.dataset.annotated)
     what = "label" if study.dataset.task == "classification" else "mask"
     if not n_annotated:
-        return [Finding("error", study.dataset.name, f"none of {n} images has a {what}", "nothing to train on")]
+        # Images alone may be meant for prediction; masks that are there and cannot be used are another matter.
+        severity: Severity = "error" if study.dataset.problems else "warning"
+        return [Finding(severity, study.dataset.name, f"none of {n} images has a {what}", "nothing to train on")]
     findings = []
     if not any(f.annotated for f in study.facts):
         sentence = f"none of the {n_annotated} images with a {what} can be used"

@@ -11,6 +11,7 @@ microscope noted, so it is looked into there.
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections import Counter
 from collections.abc import Sequence
@@ -36,7 +37,7 @@ OUTLINES = {
     ),
 }
 # What stands near the beginning of such a file, and not in the notes of a microscope.
-SIGNS = {".json": b'"shapes"', ".xml": b"<annotation"}
+SIGNS = {".json": re.compile(rb'"shapes"'), ".xml": re.compile(rb"<annotations?[\s>]")}
 BEGINNING = 4096  # bytes
 
 
@@ -63,7 +64,7 @@ def _is_outlines(path: Path, among_masks: bool) -> bool:
     if among_masks or suffix not in SIGNS:
         return True
     with path.open("rb") as file:
-        return SIGNS[suffix] in file.read(BEGINNING).lower()
+        return SIGNS[suffix].search(file.read(BEGINNING).lower()) is not None
 
 
 def outlines_in(folders: Sequence[Path], *, among_masks: bool) -> str:

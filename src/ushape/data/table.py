@@ -17,6 +17,7 @@ import csv
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from ushape.errors import DataError
 
 __all__ = ["TABLE_SUFFIXES", "Table", "match_table", "read_table", "tables_in"]
 
+LOOKED_FOR = 20
 TABLE_SUFFIXES = (".csv", ".tsv")
 COLUMNS = {
     "image": (
@@ -77,11 +79,11 @@ class Table:
     def fits(self) -> bool:
         """Whether each line has a target and all files are where the lines say."""
         return bool(self.rows and self.target) and all(
-            row.target and _place(self.path, row.image, "images").is_file() and self._has_mask(row) for row in self.rows
+            row.target and is_there(_place(self.path, row.image, "images")) and self._has_mask(row) for row in self.rows
         )
 
     def _has_mask(self, row: _Row) -> bool:
-        return self.target == "labels" or _place(self.path, row.target, "masks").is_file()
+        return self.target == "labels" or is_there(_place(self.path, row.target, "masks"))
 
 
 def _place(path: Path, text: str, role: str) -> Path:
@@ -89,13 +91,26 @@ def _place(path: Path, text: str, role: str) -> Path:
     root = path.parent
     # The file's name may hold an accent beside its letter where the table has one character, or the other way round.
     ways = (text, composed(text), unicodedata.normalize("NFD", text))
-    for written in (*ways, *(way.replace("\\", "/") for way in ways)):
-        if (root / written).is_file():
-            return root / written
+    spellings = list(dict.fromkeys([*ways, *(way.replace("\\", "/") for way in ways)]))
+    # A cell may be too long for the name of a file.
+    with suppress(OSError):
+        # Folders are listed only where it does not lie beside the table.
+        for written in spellings:
+            if (root / written).is_file():
+                return root / written
+        # Folders are listed only where it does not lie beside the table.
         for folder in subfolders(root):
-            if role_of(folder.name)[0] == role and (folder / written).is_file():
-                return folder / written
+            for written in spellings if role_of(folder.name)[0] == role else ():
+                if (folder / written).is_file():
+                    return folder / written
     return root / text
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is such a file; a name may be too long for one."""
+    with suppress(OSError):
+        return path.is_file()
+    return False
 
 
 def _text(path: Path) -> str:
@@ -129,12 +144,14 @@ def _columns(header: Sequence[str]) -> dict[str, int]:
 
 
 def _are_files(values: Iterable[str], path: Path) -> bool:
-    """Whether cells of the table at `path` are files: by their endings, or because such a file is there."""
-    return any(
-        suffix_of(Path(value.replace("\\", "/"))) in SUFFIXES or _place(path, value, "masks").is_file()
-        for value in dict.fromkeys(values)
-        if value
-    )
+    """Whether cells of the table at `path` are files: by their endings, or because such a file is there.
+
+    A few of them are looked for: where there are many labels, to look for each would take a while.
+    """
+    told = [value for value in dict.fromkeys(values) if value]
+    if any(suffix_of(Path(value.replace("\\", "/"))) in SUFFIXES for value in told):
+        return True
+    return any(is_there(_place(path, value, "masks")) for value in told[:LOOKED_FOR])
 
 
 def _target(

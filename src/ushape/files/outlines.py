@@ -24,8 +24,11 @@ __all__ = ["Outline", "trace", "write_geojson", "write_rois"]
 Labels = NDArray[np.integer[Any]]
 Ring = list[tuple[int, int]]
 
-RIGHT_OF = {(1, 0): (0, 1), (0, 1): (-1, 0), (-1, 0): (0, -1), (0, -1): (1, 0)}
-"""Directions (x, y) after a turn to the right, in an image whose rows run downwards."""
+Direction = tuple[int, int]
+
+RIGHT_OF: dict[Direction, Direction] = {(1, 0): (0, 1), (0, 1): (-1, 0), (-1, 0): (0, -1), (0, -1): (1, 0)}
+LEFT_OF = {after: before for before, after in RIGHT_OF.items()}
+"""Directions (x, y) after a turn, in an image whose rows run downwards."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +64,18 @@ def edges(inside: NDArray[np.bool_]) -> dict[tuple[int, int], list[tuple[int, in
     return leaving
 
 
-def rings(inside: NDArray[np.bool_]) -> list[Ring]:
-    """The closed lines around a 4-connected mask (height, width), corners only, the outer one first."""
+def rings(inside: NDArray[np.bool_], turn: Mapping[Direction, Direction]) -> list[Ring]:
+    """The closed lines around a 4-connected mask (height, width), corners only, the outer one first.
+
+    turn  what a line prefers where two pixels meet at a corner only
+    """
     leaving, found = edges(inside), []
-    while leaving:
-        # The topmost corner, of those the leftmost: one line only passes there, and the outer one reaches highest.
-        place = min(leaving, key=lambda corner: (corner[1], corner[0]))
+    # The topmost corners first, of those the leftmost: one line only begins there, and the outer one reaches highest.
+    for first in sorted(leaving, key=lambda corner: (corner[1], corner[0])):
+        if first not in leaving:
+            continue
         ring: Ring = []
-        direction, before = leaving[place][0], (0, 0)
+        place, direction, before = first, leaving[first][0], (0, 0)
         while True:
             if direction != before:
                 ring.append(place)
@@ -79,17 +86,19 @@ def rings(inside: NDArray[np.bool_]) -> list[Ring]:
             ways = leaving.get(place)
             if not ways:
                 break
-            # Two pixels that meet at a corner only are not connected: the line stays with the one it comes along.
-            direction = RIGHT_OF[before] if RIGHT_OF[before] in ways else ways[0]
+            direction = turn[before] if turn[before] in ways else ways[0]
         found.append(ring)
     return found
 
 
-def trace(objects: Labels, names: Sequence[str] = ()) -> list[Outline]:
+def trace(objects: Labels, names: Sequence[str] = (), *, holes: bool = True) -> list[Outline]:
     """The outlines of objects (height, width), 0 = background, by rising id; pieces that touch nowhere have their own.
 
     names  of classes, where `objects` are classes: their connected pieces are numbered from 1 in order
+    holes  whether whoever reads them knows holes. Then no line meets itself: what the background reaches through a
+           corner is a hole. Otherwise the outer line runs in and out through that corner, so that it is not filled.
     """
+    turn = LEFT_OF if holes else RIGHT_OF
     outlines: list[Outline] = []
     for label, where in enumerate(ndimage.find_objects(objects), start=1):
         if where is None:
@@ -98,9 +107,10 @@ def trace(objects: Labels, names: Sequence[str] = ()) -> list[Outline]:
         rows, columns = where
         for piece, part in enumerate(ndimage.find_objects(pieces), start=1):
             top, left = rows.start + part[0].start, columns.start + part[1].start
-            moved = [[(x + left, y + top) for x, y in ring] for ring in rings(pieces[part] == piece)]
+            moved = [[(x + left, y + top) for x, y in ring] for ring in rings(pieces[part] == piece, turn)]
             number = len(outlines) + 1 if names else label
-            outlines.append(Outline(number, moved[0], tuple(moved[1:]), names[label] if names else ""))
+            inner = tuple(moved[1:]) if holes else ()
+            outlines.append(Outline(number, moved[0], inner, names[label] if names else ""))
     return outlines
 
 

@@ -71,11 +71,15 @@ def draw_overlay(image: NDArray[Any], labels: NDArray[np.int32], colours: Sequen
 
 
 def place_of_rois(item: Input, page: int | None) -> dict[str, int]:
-    """Where in a stack ImageJ shows the outlines of a page: at a frame and a slice, where it has both, or in order."""
+    """Where in a stack ImageJ shows the outlines of a page.
+
+    By frame and slice where there are two of frames, slices and channels: it counts channels among the pages.
+    """
     if page is None or not item.is_stack:
         return {}
     place = item.place(page)
-    return place if len(place) == 2 else {"position": page}
+    n_channels = 1 if item.layout is None else item.layout.length("C")
+    return place if len(place) == 2 or (place and n_channels > 1) else {"position": page}
 
 
 def row_of_label(prediction: Prediction, classes: Sequence[str], *, each: bool) -> dict[str, list[Any]]:
@@ -260,14 +264,13 @@ class Results:
             path = self.folder / f"{name}{ENDINGS['probabilities']}"
             write_image(path, prediction.probabilities, spacing=item.spacing)
             self.written.append(path)
-        outlines = self.outlines(prediction) if any(product in OUTLINES for product in self.products) else []
         if "geojson" in self.products:
             path = self.folder / f"{name}{ENDINGS['geojson']}"
-            write_geojson(path, outlines)
+            write_geojson(path, self.outlines(prediction, holes=True))
             self.written.append(path)
         if "rois" in self.products:
             path = self.folder / f"{name}{ENDINGS['rois']}"
-            write_rois(path, outlines, place_of_rois(item, page))
+            write_rois(path, self.outlines(prediction, holes=False), place_of_rois(item, page))
             self.written.append(path)
         if "overlay" in self.products:
             path = self.folder / f"{name}{ENDINGS['overlay']}"
@@ -276,11 +279,11 @@ class Results:
             write_image(path, draw_overlay(image, prediction.labels, colours), spacing=item.spacing)
             self.written.append(path)
 
-    def outlines(self, prediction: Prediction) -> list[Outline]:
+    def outlines(self, prediction: Prediction, *, holes: bool) -> list[Outline]:
         """Of its objects, or of the pieces of its classes but the first."""
         if prediction.instances is not None:
-            return trace(prediction.instances)
-        return trace(prediction.labels, self.model.classes)
+            return trace(prediction.instances, holes=holes)
+        return trace(prediction.labels, self.model.classes, holes=holes)
 
     def along_pages(self, item: Input, labels: Labels) -> tuple[Labels, str, Spacing | None, float | None]:
         """Labels of the pages of a file as they lie over it: (labels, axes, spacing, seconds between frames)."""
