@@ -86,7 +86,7 @@ def test_a_constant_image_becomes_zeros_and_not_noise():
     assert not Preparation()(np.full((1, 9, 9), 77, np.uint8)).any()
     assert not Preparation()(np.zeros((1, 9, 9), np.float32)).any()
     # Nor are values that differ little from one another nothing, where their type tells them apart.
-    image = 1e7 + noise(1, 50, 60).astype(np.float64)
+    image = 1e9 + noise(1, 50, 60).astype(np.float64)
     np.testing.assert_allclose(Preparation()(image).std(), 1, atol=1e-4)
 
 

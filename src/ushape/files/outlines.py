@@ -22,9 +22,9 @@ from scipy import ndimage
 __all__ = ["Outline", "trace", "write_geojson", "write_rois"]
 
 Labels = NDArray[np.integer[Any]]
-Ring = list[tuple[int, int]]
-
+Corner = tuple[int, int]
 Direction = tuple[int, int]
+Ring = list[Corner]
 
 RIGHT_OF: dict[Direction, Direction] = {(1, 0): (0, 1), (0, 1): (-1, 0), (-1, 0): (0, -1), (0, -1): (1, 0)}
 LEFT_OF = {after: before for before, after in RIGHT_OF.items()}
@@ -47,10 +47,10 @@ class Outline:
     name: str = ""
 
 
-def edges(inside: NDArray[np.bool_]) -> dict[tuple[int, int], list[tuple[int, int]]]:
+def edges(inside: NDArray[np.bool_]) -> dict[Corner, list[Direction]]:
     """The edges of the pixels of a mask (height, width) at its rim: from each corner, the directions that leave it."""
     padded = np.pad(inside, 1)
-    leaving: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    leaving: dict[Corner, list[Direction]] = {}
     # The neighbour that is missing, where the edge to it begins, and where it runs.
     for (dy, dx), (x0, y0), direction in (
         ((-1, 0), (0, 0), (1, 0)),
