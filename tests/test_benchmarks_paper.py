@@ -196,7 +196,15 @@ def fill(records, experiment, scores, **changes):
 
 
 FOLDS = paper.STUDIES["em"].splits
-ERRORS = ("pixel error", "Rand error", "warping error", "split and merger error", "V_rand thinned", "V_info thinned")
+ERRORS = (
+    "pixel error",
+    "pixel F error",
+    "Rand error",
+    "warping error",
+    "split and merger error",
+    "V_rand thinned",
+    "V_info thinned",
+)
 
 
 def slices(run):

@@ -12,10 +12,10 @@ from scipy import ndimage
 
 from ushape.data.phantom import phantom_image
 from ushape.network.unet import UNet
-from ushape.targets.borders import contacts
+from ushape.targets.borders import contacts, separate_touching
 from ushape.targets.maps import encode
-from ushape.training.augment import draw_warp
-from ushape.training.batches import Batches, to_training_image
+from ushape.training.augment import Warp, draw_warp, read_patch, vary_grey_values
+from ushape.training.batches import Batches, draw_centre, to_training_image
 from ushape.training.examples import DataSummary
 from ushape.training.loop import make_optimiser, new_state, train_steps
 from ushape.training.recipe import NetworkSettings
@@ -200,9 +200,20 @@ def test_what_the_paper_leaves_open_is_told_to_be_a_choice():
     [told] = [reason for reason in recipe.reasons if reason.startswith("choices, since the paper is silent")]
     page = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
     chosen = recipe.optimiser
-    for words in (f"learning rate {chosen.learning_rate:g}", f"last {chosen.decay:.0%}".replace("%", " %")):
+    page = " ".join(page.split())
+    for words in (
+        f"learning rate {chosen.learning_rate:g}",
+        f"rise over {chosen.warm_up} steps",
+        f"last {chosen.decay:.0%}".replace("%", " %"),
+        f"ridge {recipe.encoding.ridge_width} px",
+        f"rate {recipe.network.dropout:g}",
+    ):
         assert words in told
-        assert words.removeprefix("learning rate ") in page
+        assert words.removeprefix("learning rate ").replace("ridge 1", "1") in page
+    for words in ("mirrors", "brightness, contrast, gamma and noise", "a fifth of the images"):
+        assert words in told
+        assert words in page
+    assert recipe.validation == 0.2
     assert f"no longer than {chosen.clip:g}" in told
     assert f"longer than {chosen.clip:g}, over all weights" in " ".join(page.split())
 
@@ -224,6 +235,34 @@ def test_a_batch_of_the_recipe_is_one_tile():
     assert batch.images.shape == (1, 1, 572, 572)
     assert batch.classes.shape == batch.weights.shape == (1, 388, 388)
     assert batch.distance is None
+
+
+def test_a_batch_is_what_was_drawn_read_and_varied():
+    """P16 and P17 reach the network: a tile of training, put together by hand from its parts."""
+    recipe = replace(paper_recipe(CELLS), patch=(220, 220))
+    image, _ = training_image(recipe)
+    batches = Batches([image], recipe.geometry, recipe.patch, 1, recipe.augmentation, 5, recipe.foreground)
+
+    def by_hand(k: int, *, warped: bool = True, varied: bool = True) -> torch.Tensor:
+        rng = np.random.default_rng((5, k, 0))
+        rng.choice(1, p=[1.0]), rng.random()  # the only image, and no object aimed at
+        centre = draw_centre((96, 100), recipe.patch, (36, 36), None, rng)
+        warp = draw_warp(recipe.augmentation, centre, rng)
+        assert warp.displacement is not None
+        warp = warp if warped else Warp(centre, np.eye(2), None)
+        planes = read_patch(image.planes, 2, warp, recipe.patch)
+        return vary_grey_values(planes[:1], recipe.augmentation, rng) if varied else planes[:1]
+
+    for k in range(3):
+        given = batches(k).images[0]
+        assert torch.equal(given, by_hand(k))
+        assert (given - by_hand(k, warped=False)).abs().mean() > 0.1
+        assert (given - by_hand(k, varied=False)).abs().mean() > 0.01
+
+
+def test_predictions_of_membranes_are_averages_over_seven_rotations():
+    """P18's is an experiment of two classes; the paper tells of none for cells."""
+    assert [paper_recipe(summary).rotations for summary in (CELLS, MEMBRANES)] == [1, 7]
 
 
 def test_the_loss_of_the_recipe_is_weighted_cross_entropy_and_nothing_else():
@@ -258,8 +297,11 @@ def test_the_recipe_weighs_cells_as_the_formula_says():
     _, mask = training_image(recipe)
     assert contacts(mask).any()
     maps = encode(mask, recipe.encoding)
-    separate = np.where(maps.classes == 1, mask, 0)
+    separate = separate_touching(mask, 1)
+    np.testing.assert_array_equal(maps.classes, separate > 0)
+    # One pixel: of each pair that touches, one is still what it was.
     assert not contacts(separate).any()
+    assert 0 < (separate != mask).sum() < contacts(mask).sum()
     assert not ((separate != mask) & ~contacts(mask)).any()
     counts = np.bincount(maps.classes.ravel())
     expected = (mask.size / (2 * counts))[maps.classes] + border_term(separate)

@@ -131,6 +131,16 @@ def test_one_cell_is_agreement_whatever_its_size():
         assert both_scores(np.ones((1, n), np.int32), np.full((1, n), 5, np.int32)) == (1, 1)
 
 
+def test_ids_of_any_size_and_type_are_told_apart():
+    reference, estimate = drawn("1122", "1122"), drawn("1112", "1#12")
+    plain = both_scores(reference, estimate)
+    for kind, step in ((np.uint8, 1), (np.uint64, 2**40), (np.int64, 3 * 10**8)):
+        assert both_scores(reference.astype(kind) * kind(step), estimate.astype(kind) * kind(step)) == plain
+        assert both_scores(reference, estimate.astype(kind) * kind(step)) == plain
+    assert count_overlap(reference, estimate.astype(np.int64) * 10**9).alone == 1
+    assert count_overlap(reference, np.full((2, 4), 10**12)).alone == 0
+
+
 def test_negative_labels_are_no_cells():
     overlap = count_overlap(np.array([-1, -1, 2, 2, 2]), np.array([1, 3, 3, -1, -7]))
     assert (overlap.shared.tolist(), overlap.reference.tolist(), overlap.estimate.tolist()) == ([1], [3], [1])
@@ -149,6 +159,7 @@ def test_a_slice_by_hand():
     assert {name: value for name, (value,) in curve.scores.items()} == pytest.approx(
         {
             "pixel error": 1 / 20,
+            "pixel F error": 1 / 33,
             "Rand error": 1 - rand,
             "warping error": 1 / 20,
             "split and merger error": 1 / 20,

@@ -9,7 +9,7 @@ from ushape.scoring.pixels import confusion_matrix, dice_per_class
 from ushape.targets import tuning
 from ushape.targets.instances import Decision, default_decision
 from ushape.targets.maps import Encoding
-from ushape.targets.tuning import THRESHOLDS, few_decisions, tune_decision, tune_threshold
+from ushape.targets.tuning import THRESHOLDS, count_decisions, few_decisions, tune_decision, tune_threshold
 
 
 def count_agreement(references, estimates):
@@ -46,6 +46,22 @@ def test_tuning_prefers_a_plateau_to_a_spike():
     assert value == 0.8
     # 8 + 5 + 3 + 4 values, of which 3 had been tried before.
     assert len(tried) == 17
+    # Larger objects would have had a fifth size.
+    assert count_decisions(Encoding("ridge")) == 18
+
+
+@pytest.mark.parametrize("kind", ["ridge", "border", "distance", "semantic"])
+def test_no_more_decisions_are_tried_than_counted(kind):
+    tried, encoding = [], Encoding(kind)
+    reference = np.zeros((60, 60), np.int32)
+    reference[5:50, 5:50] = 1
+    tune_decision(
+        [np.zeros((encoding.n_channels, 60, 60), np.float32)],
+        [reference],
+        encoding,
+        lambda *_: tried.append(1) or 0.0,
+    )
+    assert count_decisions(encoding) - 1 <= len(tried) <= count_decisions(encoding)
 
 
 def test_inside_rims_merging_is_tuned_and_seeds_are_not():

@@ -120,11 +120,16 @@ def test_places_are_exact_where_a_program_asks_for_coarse_products(monkeypatch):
     assert torch.equal(warp_coordinates(warp, (64, 48), CPU), exact)
 
 
-def test_interpolation_between_nodes_is_cubic_and_smooth():
+def test_interpolation_between_nodes_is_the_natural_cubic_spline():
     ramp = spline_matrix(9, 3) @ torch.tensor([0.0, 4.0, 8.0])
     torch.testing.assert_close(ramp, torch.arange(9.0))
-    bump = (spline_matrix(101, 3) @ torch.tensor([0.0, 1.0, 0.0])).numpy()
-    assert np.abs(np.diff(bump, 2)).max() < 5e-3  # linear interpolation would break by 0.04 in the middle
+    # Of nodes 0, 1, 0 the natural spline is 3x - 4x^3 up to the middle: 11/16 at a quarter. A parabola has 3/4 there,
+    # straight lines 1/2.
+    x = torch.linspace(0, 0.5, 51)
+    bump = spline_matrix(101, 3) @ torch.tensor([0.0, 1.0, 0.0])
+    torch.testing.assert_close(bump[:51], 3 * x - 4 * x**3, atol=1e-5, rtol=0)
+    torch.testing.assert_close(bump, bump.flip(0), atol=1e-5, rtol=0)
+    assert bump[25].item() == pytest.approx(11 / 16, abs=1e-5)
 
 
 def test_grey_values_vary_within_their_strength_and_by_the_seed_alone():

@@ -36,6 +36,14 @@ def test_a_batch_depends_on_seed_and_number_and_not_on_what_was_drawn_before():
     assert not torch.equal(make_batches(seed=1)(7).images, fresh(7).images)
 
 
+def test_a_thinned_list_of_pixels_does_not_keep_the_whole_one(monkeypatch):
+    monkeypatch.setattr("ushape.training.batches.FOREGROUND_PIXELS", 100)
+    image, mask = disc_image(0)
+    (pixels,) = to_training_image(image.astype(np.float32), encode(mask, Encoding("distance")), 1.0, CPU).foreground
+    assert 100 <= len(pixels) < 200
+    assert pixels.base is None
+
+
 def test_shapes_and_types():
     batch = make_batches()(0)
     assert batch.images.shape == (4, 1, 32, 32)

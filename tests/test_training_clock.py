@@ -1,5 +1,7 @@
 """What fits into a budget: integers, worked out by hand."""
 
+import math
+
 import pytest
 
 from ushape.training.clock import REPORT_SECONDS, Clock, Pace
@@ -20,3 +22,16 @@ def test_the_end_of_a_run_counts_every_look():
     # Four watched images and six judged ones, none tuned on.
     assert pace().ending_seconds(4, 6, 0) == pytest.approx(1.1 * 10 * 2.5 + REPORT_SECONDS)
     assert pace().ending_seconds(4, 6, 0, views=8) == pytest.approx(1.1 * (10 * 0.5 + 4 * 2 + 48 * 2) + REPORT_SECONDS)
+    # Thirteen decisions for each of two images.
+    assert pace().ending_seconds(4, 6, 26) == pytest.approx(1.1 * (10 * 2.5 + 26 * 0.5) + REPORT_SECONDS)
+
+
+def test_a_large_image_has_room_in_part():
+    # Watched ten times in 24 s; eight turned copies in 72 s; thirteen decisions in 72 s. The first is the narrowest.
+    assert pace().affordable_share(1, 13) == pytest.approx(24 / 25)
+    assert pace().affordable_share(80, 13) == pytest.approx(72 / 160.5)
+    assert pace().affordable_share(1, 600) == pytest.approx(72 / 300)
+    assert Pace(Clock(), minutes=None, image_seconds=9.0).affordable_share(1, 13) == math.inf
+    assert Pace(Clock(), minutes=10).affordable_share(1, 13) == math.inf
+    # What has its maps already is only decided.
+    assert pace().affordable(100, 0.1, times=4, views=0) == 30

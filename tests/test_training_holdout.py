@@ -7,7 +7,7 @@ from conftest import disc_dataset, disc_image
 from ushape.data.dataset import Sample
 from ushape.errors import DataError
 from ushape.training.examples import Example, read_examples
-from ushape.training.holdout import cut_image, hold_out
+from ushape.training.holdout import cut_image, hold_out, representative_window
 from ushape.training.planning import make_plan
 from ushape.training.rules import ONE_IMAGE, fewer_levels
 
@@ -99,8 +99,8 @@ def test_one_image_gets_a_network_whose_margin_leaves_enough_of_it():
     assert [fewer_levels(5, 1, side) for side in (100, 300, 600)] == [3, 4, 5]
     recipe = make_plan(disc_dataset(1)).recipe
     assert recipe.network.depth == 3
-    assert recipe.augmentation == ONE_IMAGE
-    assert any(reason.startswith("one image only: 3 levels") for reason in recipe.reasons)
+    assert replace(recipe.augmentation, elastic=ONE_IMAGE.elastic) == ONE_IMAGE
+    assert any(reason.startswith("one annotated image: 3 levels") for reason in recipe.reasons)
     assert make_plan(disc_dataset(2)).recipe.network.depth == 5
 
 
@@ -125,6 +125,35 @@ def test_the_only_image_with_objects_is_cut_and_the_empty_ones_are_trained_on():
     planned = make_plan(filled(2))
     assert len(planned.training) == 6
     assert [e.sample.name for e in planned.validation] == ["disc2, held out"]
+
+
+def test_one_image_among_empty_ones_is_planned_for_as_one_image():
+    recipe, full = make_plan(filled(2)).recipe, make_plan(filled(2, 3)).recipe
+    assert (recipe.network.depth, full.network.depth) == (3, 5)
+    assert (recipe.augmentation.zoom, full.augmentation.zoom) == (1.5, 1.25)
+
+
+def test_a_window_is_as_large_as_asked_and_like_the_whole():
+    mask = np.zeros((400, 1000), np.int32)
+    mask[:, 500:750:2] = 1
+    mask[:, 750:] = 1
+    whole = example(mask)
+    assert representative_window(whole, mask.size) is whole
+    part = representative_window(whole, 200 * 400)
+    assert part.mask.shape == part.image.shape[1:]
+    assert part.mask.size <= 200 * 400 < 1.02 * part.mask.size
+    # 37.5 % of all is foreground; the most of it, or none, would be as easy to find.
+    assert (part.mask > 0).mean() == pytest.approx(0.375, abs=0.13)
+    # Long sides first: a stack keeps its slices.
+    assert representative_window(example(np.ones((8, 300, 300), np.int32)), 8 * 100 * 100).mask.shape == (8, 100, 100)
+
+
+def test_a_window_holds_something_to_find_and_little_that_nobody_annotated():
+    mask = np.full((300, 300), -1, np.int32)
+    mask[200:280, 20:100] = 0
+    mask[230:240, 50:60] = 3
+    part = representative_window(example(mask), 100 * 100)
+    assert (part.mask == 3).any()
 
 
 def test_validation_data_that_were_trained_on_are_told():

@@ -5,14 +5,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from conftest import disc_dataset
 from ushape.data.dataset import Dataset, Sample
 from ushape.errors import RecipeError
+from ushape.training.augment import draw_warp, warp_coordinates
 from ushape.training.examples import DataSummary, Example, central, summarise, with_structures
 from ushape.training.planning import make_plan
 from ushape.training.recipe import read_recipe, with_settings, write_recipe
-from ushape.training.rules import Speed, choose_width, paper_recipe, plan_recipe, working_scale
+from ushape.training.rules import Speed, choose_width, class_weights, paper_recipe, plan_recipe, working_scale
 
 CELLS = DataSummary("cells", "instances", ("background", "object"), 10, 1, ((512, 512),) * 10, diameter=110.0)
 
@@ -78,9 +80,62 @@ def test_a_missing_and_a_broken_recipe_file_are_refused(tmp_path):
 
 
 def test_large_objects_are_seen_on_a_coarser_grid():
-    assert [working_scale(d) for d in (None, 10, 56, 57, 159, 160, 1000)] == [1, 1, 1, 2, 2, 4, 4]
-    assert working_scale(None) == working_scale(12) == 1
-    assert working_scale(40) < working_scale(100) <= working_scale(1000) == 4
+    assert [working_scale(d) for d in (None, 10, 56, 57, 159, 160, 319, 320, 640, 9e9)] == [
+        1,
+        1,
+        1,
+        2,
+        2,
+        4,
+        4,
+        8,
+        16,
+        16,
+    ]
+
+
+@pytest.mark.parametrize("diameter", [60.0, 150.0, 170.0, 330.0, 600.0, 1200.0])
+def test_a_patch_holds_a_whole_object(diameter):
+    recipe = plan_recipe(replace(CELLS, diameter=diameter, sizes=((6000, 6000),) * 10))
+    assert min(recipe.patch) > 1.5 * diameter
+
+
+def test_the_deformation_of_small_patches_folds_nothing():
+    for size in ((512, 512), (64, 64), (32, 32), (40, 56, 40), (16, 64, 64)):
+        recipe = plan_recipe(replace(CELLS, diameter=20.0, sizes=(size,) * 10))
+        augmentation, rng = replace(recipe.augmentation, zoom=1.0, rotation=0.0, mirror=False), np.random.default_rng(0)
+        folded = []
+        for _ in range(20):
+            warp = draw_warp(augmentation, tuple((n - 1) / 2 for n in recipe.patch), rng)
+            places = warp_coordinates(warp, recipe.patch, torch.device("cpu")).numpy()
+            slopes = np.stack([np.stack(np.gradient(axis)) for axis in places])
+            folded.append((np.linalg.det(np.moveaxis(slopes, (0, 1), (-2, -1))) <= 0).mean())
+        assert np.mean(folded) < 0.001
+        assert recipe.augmentation.elastic == (10.0 if min(recipe.patch) >= 256 else round(min(recipe.patch) / 25.6, 1))
+        assert any(f"deformed by about {recipe.augmentation.elastic:g} px" in reason for reason in recipe.reasons)
+
+
+def test_stray_pixels_of_a_class_do_not_weigh_without_limit():
+    rare, rarest = (class_weights((1 - share, share), 0.5)[1] for share in (0.01, 1e-6))
+    assert rare < rarest < 1.2 * rare
+
+
+def test_what_a_pixel_sees_is_claimed_where_it_is_so():
+    def told(size):
+        [reason] = [
+            r for r in plan_recipe(replace(CELLS, diameter=20.0, sizes=(size,) * 10)).reasons if "patches of" in r
+        ]
+        return "enough for the whole context" in reason
+
+    assert [told(size) for size in ((512, 512), (64, 64), (40, 56, 40))] == [True, False, False]
+
+
+def test_a_recipe_from_a_file_does_not_give_reasons_that_are_not_its_own(tmp_path):
+    (tmp_path / "mine.toml").write_text("batch = 3\n[network]\nchannels = 48\n")
+    recipe = make_plan(disc_dataset(3), recipe=str(tmp_path / "mine.toml"), minutes=1).recipe
+    assert recipe.network.channels == 48
+    assert recipe.reasons[0] == "from mine.toml; where it says nothing, as `auto` would choose"
+    assert not any("channels" in reason or "Muon" in reason for reason in recipe.reasons)
 
 
 @pytest.mark.parametrize(
@@ -223,8 +278,10 @@ def test_the_width_says_what_the_next_one_would_need():
     channels, told = choose_width(speed, 1001.5 * step[24], pixels)
     assert channels == 24
     minutes = math.ceil(1000 * step[32] / 0.85 / 60)
-    assert told.endswith(f"of 32 channels, would see fewer than 1000: it is for about {minutes} minutes")
-    assert "holds about 1001 steps, enough" in told
+    assert told.endswith(
+        f"of 32 channels, would see fewer than the 1000 wanted, and is chosen from about {minutes} minutes on"
+    )
+    assert "holds about 1001 steps;" in told
     channels, told = choose_width(speed, 100 * step[16], pixels)
     assert channels == 16
     assert "about 100 steps only; the 1000 that a network should see would take about" in told

@@ -263,6 +263,16 @@ def test_starting_from_a_model_that_has_learnt_from_all_images_is_told():
     assert not any(told in reason for reason in other.recipe.reasons)
 
 
+def test_starting_from_a_model_that_knows_some_of_the_held_out_images_is_told():
+    """More images come, and with them others are held out than before."""
+    start, more = run().model, disc_dataset(12)
+    reasons = make_plan(more, start=start).recipe.reasons
+    assert [r for r in reasons if "has learnt from 1 of the 2 held-out images or was chosen by them" in r]
+    assert not any(
+        "model to start from has" in r for r in make_plan(disc_dataset(6, seed=50), start=start).recipe.reasons
+    )
+
+
 def test_classifiers_can_too():
     finished = run(data=striped(40), settings=[*LABEL_SETTINGS, "refit=0.5"], steps=8)
     assert finished.refit_from == 4

@@ -86,14 +86,18 @@ def decision_of(run: Session) -> dict[str, str]:
     return {"decision": ", ".join(f"{name} {value}" for name, value in run.decision.to_dict().items())}
 
 
-def data_of(run: Session) -> str:
-    """How many images there were, and for what."""
+def data_of(run: Session, n_scored: int) -> str:
+    """How many images there were, and for what; `n_scored` of those held out have their scores here."""
     n, n_held, n_whole = (len(each) for each in (run.planned.training, run.planned.validation, run.planned.whole))
     told = f"{n} image{'s' * (n != 1)} to train on, {n_held} held out"
+    if min(len(run.watched), n_scored) < n_held:
+        # Fewer are looked at where the minutes, or hundreds of images, ask for it.
+        tuned = f", {run.n_tuned} the thresholds" * bool(run.n_tuned)
+        told += f" ({len(run.watched)} of them chose the weights{tuned}, {n_scored} are scored here)"
     return f"{told}; trained on all {n_whole} after step {run.refit_from}" if run.is_refitted else told
 
 
-def facts_of(run: Session) -> dict[str, str]:
+def facts_of(run: Session, n_scored: int) -> dict[str, str]:
     """What the report tells of time, machine and versions."""
     seconds, each = run.pace.clock.seconds(), run.pace.step_seconds
     speed = f"{1 / each:.2f} steps a second" if each else "not measured"
@@ -105,7 +109,7 @@ def facts_of(run: Session) -> dict[str, str]:
         "memory used": peak_memory(run.device),
         "device": describe_device(run.device),
         "network": network,
-        "data": data_of(run),
+        "data": data_of(run, n_scored),
         **decision_of(run),
         "seed": str(run.seed),
         "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
@@ -136,8 +140,8 @@ def score_note(run: Session) -> str:
     if run.is_refitted:
         return (
             f"{note}and are of the best weights up to step {run.refit_from}, when none of these images had been learnt "
-            "from in this run. After it they were, so the model has other weights, as a rule better ones; score it on "
-            "new images with `ushape evaluate`."
+            "from in this run. After it they were, and the model has the weights that came of that, which these scores "
+            "are not of; score it on new images with `ushape evaluate`."
         )
     if run.refit_from is not None:
         note = f"What was learnt from all images after step {run.refit_from} was worse, and was not kept. {note}"
@@ -161,7 +165,7 @@ def write_run_report(path: Path, run: Session, evaluation: Evaluation, labels: L
         mistakes=mistakes_of(planned, evaluation),
         history=run.history,
         events=run.events,
-        facts=facts_of(run),
+        facts=facts_of(run, len(evaluation.rows)),
         summary=summary_of(run),
         intervals=evaluation.intervals,
         checks=[finding for finding in planned.doctor if finding.sentence not in told],

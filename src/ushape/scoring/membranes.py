@@ -26,6 +26,8 @@ References
   here over pairs of two different pixels, as scikit-image's adapted Rand error is; the paper's formula counts each
   pixel with itself too, which changes it by about one part in the pixels of a cell.
 - Rand error = 1 - V_rand without thinning: the challenge's first score, and the U-Net paper's (P18).
+- Pixel F error = 1 - F-score (Dice) of cell pixels, which is what the challenge's script calls pixel error, here as the
+  mean over slices. Pixel error = share of wrong pixels; of thin membranes it is the larger of the two.
 - Warping error, and its part that is splits and mergers: `scoring.warping`.
 """
 
@@ -42,7 +44,7 @@ from scipy import ndimage
 
 from ushape.errors import DataError
 from ushape.scoring.checks import check_sizes
-from ushape.scoring.pixels import confusion_matrix, pixel_error
+from ushape.scoring.pixels import confusion_matrix, dice_per_class, pixel_error
 from ushape.scoring.warping import warping_errors
 
 __all__ = [
@@ -61,8 +63,9 @@ __all__ = [
 Labels = NDArray[np.integer[Any]]
 Instances = NDArray[np.int32]
 
+CELL = 1
 MEMBRANE_THRESHOLDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-ERRORS = ("pixel error", "Rand error", "warping error", "split and merger error")
+ERRORS = ("pixel error", "pixel F error", "Rand error", "warping error", "split and merger error")
 """Smaller is better; of the other scores larger."""
 
 
@@ -110,13 +113,23 @@ def count_overlap(reference: Instances, estimate: Instances) -> Overlap:
     reference, estimate = np.asarray(reference), np.asarray(estimate)
     check_sizes(reference, estimate)
     inside = reference > 0
-    base = int(estimate.max(initial=0)) + 1
-    pairs = reference[inside].astype(np.int64) * base + np.maximum(estimate[inside], 0)
+    rows, columns = _numbered(reference[inside]), _numbered(estimate[inside])
+    base = int(columns.max(initial=0)) + 1
+    pairs = rows * base + columns
     pairs, shared = np.unique(pairs, return_counts=True)
     row, column = np.divmod(pairs, base)
     of_rows = np.bincount(row, shared).astype(np.int64)
     of_columns = np.bincount(column, shared, minlength=1).astype(np.int64)
     return Overlap(shared[column > 0], of_rows[of_rows > 0], of_columns[1:][of_columns[1:] > 0], int(of_columns[0]))
+
+
+def _numbered(ids: Instances) -> NDArray[np.int64]:
+    """Ids above 0 as they are, or numbered anew where they would need long lists; others 0."""
+    above = np.where(ids > 0, ids, 0)
+    if int(above.max(initial=0)) <= max(above.size, 1 << 16):
+        return above.astype(np.int64)
+    known, index = np.unique(above, return_inverse=True)
+    return index.astype(np.int64) + int(known[0] > 0)
 
 
 def v_rand(overlap: Overlap) -> float:
@@ -165,12 +178,13 @@ class MembraneCurve:
 
 def _scores_at(reference: Labels, cell: Instances, estimate: Labels) -> dict[str, float]:
     """Every score of one decided slice; `cell` are the reference's cells."""
-    wrong = pixel_error(confusion_matrix(reference, estimate, 2))
+    matrix = confusion_matrix(reference, estimate, 2)
     found = cells(estimate)
     grown = count_overlap(cell, thinned(found))
     warping, splits_and_mergers = warping_errors(reference, estimate)
     return {
-        "pixel error": wrong,
+        "pixel error": pixel_error(matrix),
+        "pixel F error": 1 - float(dice_per_class(matrix)[CELL]),
         "Rand error": 1 - v_rand(count_overlap(cell, found)),
         "warping error": warping,
         "split and merger error": splits_and_mergers,

@@ -10,7 +10,7 @@ Conventions
 
 References
 - Jaccard index (IoU) = TP / (TP + FP + FN); Dice coefficient (F1) = 2 TP / (2 TP + FP + FN).
-- Pixel error = 1 - pixel accuracy, as in the ISBI 2012 challenge (Arganda-Carreras et al. 2015).
+- Pixel error = 1 - pixel accuracy. That of the ISBI 2012 challenge is another: `scoring.membranes`, "pixel F error".
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from ushape.targets.instances import (
 )
 from ushape.targets.maps import Encoding
 
-__all__ = ["few_decisions", "tune_decision", "tune_threshold"]
+__all__ = ["THRESHOLDS", "count_decisions", "few_decisions", "tune_decision", "tune_threshold"]
 
 Score = Callable[[list[Mask], list[Mask]], float]
 
@@ -99,6 +99,13 @@ def tune_threshold(
     """
     values = [score(list(references), [(m[1] > tried).astype(np.int32) for m in maps]) for tried in THRESHOLDS]
     return THRESHOLDS[_middle_of_plateau(np.array(values), tolerance)]
+
+
+def count_decisions(encoding: Encoding) -> int:
+    """How many decisions `tune_decision` tries, each of which reads every map once."""
+    choices = _choices(encoding, 1000.0).values()
+    # Each field's list holds the value that stands already.
+    return sum(map(len, choices)) - len(choices) + 1
 
 
 def _choices(encoding: Encoding, typical: float) -> dict[str, list[Any]]:

@@ -64,8 +64,8 @@ def to_training_image(
     planes.append(maps.classes[None])
     present = [int(c) for c in np.unique(maps.classes) if c > 0]
     found = [np.argwhere(maps.classes == c) for c in present] if by_class else [np.argwhere(maps.classes > 0)]
-    # Evenly thinned rather than drawn: no randomness outside the keyed draws.
-    foreground = tuple(pixels[:: max(1, len(pixels) // FOREGROUND_PIXELS)] for pixels in found if len(pixels))
+    # Evenly thinned rather than drawn: no randomness outside the keyed draws. Copied, or all of them stay in memory.
+    foreground = tuple(pixels[:: max(1, len(pixels) // FOREGROUND_PIXELS)].copy() for pixels in found if len(pixels))
     return TrainingImage(
         torch.from_numpy(np.concatenate(planes).astype(np.float32)).to(device),
         image.shape[0],

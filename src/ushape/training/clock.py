@@ -5,6 +5,7 @@ A clock decides integers only (how many steps, how many images to look at); ever
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 
@@ -16,8 +17,8 @@ WATCHING_SHARE = 0.04
 """Share of the budget for validating while training; fewer images are watched where it would take more."""
 JUDGING_SHARE = 0.12
 """Share of the budget for the scores at the end; fewer images are scored where it would take more."""
-TUNING_VALUES = 22
-"""Values that are tried, at most, when thresholds are tuned; each reads the maps of the tuning images once."""
+TUNING_SHARE = 0.12
+"""Share of the budget for tuning thresholds; they are tuned on fewer images where it would take more."""
 REPORT_SECONDS = 3.0
 """Reserved for the report and the last saving, beside what was measured."""
 FIRST_GUESS = 100
@@ -60,20 +61,38 @@ class Pace:
     def affordable(self, count: int, share: float, times: int = 1, views: int = 1) -> int:
         """How many of `count` images can be looked at `times` times within a share of the budget; at least one.
 
-        views  turned copies of each image that are averaged
+        views  turned copies of each image that are averaged; 0 where its maps are there already
         """
         each = (self.image_seconds * views + self.decide_seconds) * times
         if self.minutes is None or each <= 0:
             return count
         return max(1, min(count, int(60 * self.minutes * share / each)))
 
-    def ending_seconds(self, n_watched: int, n_judged: int, n_tuned: int, views: int = 1) -> float:
+    def affordable_share(self, views: int, n_tried: int) -> float:
+        """What share of the image that was timed, 1 and more being all of it, has room in its shares of the budget.
+
+        views    turned copies of it that are averaged at the end
+        n_tried  decisions that are tried on its maps
+        """
+        if self.minutes is None:
+            return math.inf
+        seconds = 60 * self.minutes
+        costs = (
+            (WATCHING_SHARE, VALIDATIONS * (self.image_seconds + self.decide_seconds)),
+            (JUDGING_SHARE, views * self.image_seconds + self.decide_seconds),
+            (TUNING_SHARE, n_tried * self.decide_seconds),
+        )
+        return min(share * seconds / cost if cost > 0 else math.inf for share, cost in costs)
+
+    def ending_seconds(self, n_watched: int, n_judged: int, n_tried: int, views: int = 1) -> float:
         """What the end of a run takes: the last validation, thresholds, the scores and the report.
 
-        views  turned copies of each judged image that are averaged
+        n_tried  decisions that are tried on maps, those of all images together
+        views    turned copies of each judged image that are averaged
         """
-        looking = self.decide_seconds * (n_watched + n_judged) + self.image_seconds * (n_watched + views * n_judged)
-        return 1.1 * (looking + TUNING_VALUES * n_tuned * self.decide_seconds) + REPORT_SECONDS
+        decided = n_watched + n_judged + n_tried
+        looking = self.decide_seconds * decided + self.image_seconds * (n_watched + views * n_judged)
+        return 1.1 * looking + REPORT_SECONDS
 
     def stop(self, step: int, planned: int, n_watched: int, ending: float, validated: float = 1.0) -> int:
         """The step at which a run by the clock should stop, being at `step` of `planned`.

@@ -31,6 +31,7 @@ from ushape.training.recipe import Recipe
 __all__ = [
     "DataSummary",
     "Example",
+    "is_annotated",
     "make_preparation",
     "read_examples",
     "spread",
@@ -93,6 +94,7 @@ class DataSummary:
     values      what stands for the classes in the mask files; empty where that is not one number each
     pieces      of two classes in images: the diameter in pixels of the connected pieces of the second one; else None
     thickness   of two classes in images: how many pixels the rarer one is across; else None
+    n_annotated images in which there is something to find, which others may not have; None for as many as images
     neighbours  what classified images say about being mirrored and turned; None where they say nothing
     """
 
@@ -110,6 +112,12 @@ class DataSummary:
     values: tuple[int, ...] = ()
     pieces: float | None = None
     thickness: float | None = None
+    n_annotated: int | None = None
+
+    @property
+    def has_one_annotated(self) -> bool:
+        """Whether there is something to find in one image only, so that it is cut to have some held out."""
+        return (self.n_images if self.n_annotated is None else self.n_annotated) == 1
 
     @property
     def dims(self) -> int:
@@ -220,7 +228,13 @@ def summarise(dataset: Dataset, examples: Sequence[Example]) -> DataSummary:
         usual_spacing([example.sample for example in examples], examples[0].image.ndim - 1),
         colours=dataset.colours,
         values=dataset.values,
+        n_annotated=sum(map(is_annotated, examples)),
     )
+
+
+def is_annotated(example: Example) -> bool:
+    """Whether there is something to find in it."""
+    return bool((example.mask > 0).any())
 
 
 def with_structures(summary: DataSummary, examples: Sequence[Example]) -> DataSummary:

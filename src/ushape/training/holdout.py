@@ -8,31 +8,61 @@ that the margin is more than a quarter of it, the gap is a quarter too.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ushape.data.dataset import Dataset, split_validation
 from ushape.errors import DataError
 from ushape.training.classifying import split_labels
-from ushape.training.examples import Example
+from ushape.training.examples import Example, is_annotated
 
-__all__ = ["cut_image", "hold_out"]
+__all__ = ["cut_image", "hold_out", "representative_window"]
 
 QUARTER = 4
 """The held-out share of a single image is one in so many; the gap takes no more than that either."""
+
+
+def representative_window(example: Example, pixels: int) -> Example:
+    """The example itself, or a window of at most so many pixels where it has more.
+
+    Long sides are cut first. Of windows half a side apart it is the one that is most like the whole in how much of it
+    is annotated, and how much of that is foreground; one that holds something to find, where there is any.
+    """
+    mask = example.mask
+    if mask.size <= pixels:
+        return example
+    side = max(mask.shape)
+    while math.prod(min(n, side) for n in mask.shape) > pixels:
+        side -= 1
+    sides = [min(n, side) for n in mask.shape]
+    starts = [[*range(0, n - s, max(1, s // 2)), n - s] for n, s in zip(mask.shape, sides, strict=True)]
+
+    def shares(part: NDArray[np.int32]) -> tuple[float, float]:
+        labelled = int(np.count_nonzero(part >= 0))
+        return labelled / part.size, int(np.count_nonzero(part > 0)) / max(1, labelled)
+
+    whole = shares(mask)
+
+    def unlike(place: tuple[slice, ...]) -> tuple[bool, float]:
+        labelled, foreground = shares(mask[place])
+        return foreground == 0, abs(labelled - whole[0]) + abs(foreground - whole[1])
+
+    places = [
+        tuple(slice(at, at + s) for at, s in zip(corner, sides, strict=True)) for corner in itertools.product(*starts)
+    ]
+    place = min(places, key=unlike)
+    return replace(example, image=example.image[(slice(None), *place)], mask=mask[place])
 
 
 def window(example: Example, axis: int, start: int, stop: int) -> Example:
     """The example between `start` and `stop` along a spatial axis."""
     image = example.image[(slice(None), *[slice(None)] * axis, slice(start, stop))]
     return replace(example, image=image, mask=example.mask[(*[slice(None)] * axis, slice(start, stop))])
-
-
-def is_annotated(example: Example) -> bool:
-    """Whether there is something to find in it."""
-    return bool((example.mask > 0).any())
 
 
 def size_name(axis: int, dims: int) -> str:

@@ -19,7 +19,7 @@ from ushape.scoring.objects import score_of_choices
 from ushape.tally import pieces
 from ushape.targets.instances import NOISE_SHARE, Decision, default_decision, object_sizes
 from ushape.targets.maps import Encoding
-from ushape.targets.tuning import tune_decision, tune_threshold
+from ushape.targets.tuning import THRESHOLDS, count_decisions, tune_decision, tune_threshold
 
 __all__ = ["Judge"]
 
@@ -49,6 +49,13 @@ class Judge:
     def tunes(self) -> bool:
         """Whether there is something to tune: not where masks hold three classes and more, the likeliest is taken."""
         return self.task == "instances" or self.of_two_classes
+
+    @property
+    def n_tried(self) -> int:
+        """Decisions that are tried on each image's maps when there is something to tune; else 0."""
+        if not self.tunes:
+            return 0
+        return len(THRESHOLDS) if self.of_two_classes else count_decisions(self.encoding)
 
     def first_decision(self, masks: Sequence[NDArray[np.int32]], dims: int) -> Decision:
         """What is decided when maps become labels, before any tuning; by the masks that are learnt from."""

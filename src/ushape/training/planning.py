@@ -210,14 +210,23 @@ def with_refit(recipe: Recipe, held_out: bool) -> Recipe:
     return replace(recipe, reasons=(*reasons, told))
 
 
-def told_of_start(recipe: Recipe, start: Model | None, dataset: Dataset) -> Recipe:
-    """The recipe, with a sentence where the model to start from has learnt from all images, those held out included."""
-    if start is None or not start.has_learnt_all(dataset):
+def told_of_start(recipe: Recipe, start: Model | None, dataset: Dataset, held_out: Sequence[Example]) -> Recipe:
+    """The recipe, with a sentence where the model to start from may have learnt from images that are held out.
+
+    Of the same data the same images are held out, which it has learnt from only where it learnt from all in the end.
+    """
+    if start is None or (start.has_seen(dataset) and not start.has_learnt_all(dataset)):
         return recipe
-    told = (
-        "the model to start from has learnt from all of these images, so the scores of those held out say how well it "
-        "remembers; name other data with --val"
-    )
+    known = set(start.facts.get("image digests", ()))
+    if start.has_learnt_all(dataset):
+        told = "the model to start from has learnt from all of these images"
+    elif n := len(known.intersection(digests_of(held_out))):
+        told = (
+            f"the model to start from has learnt from {n} of the {len(held_out)} held-out images or was chosen by them"
+        )
+    else:
+        return recipe
+    told += ", so the scores of those held out say how well it remembers; name other data with --val"
     return replace(recipe, reasons=(*recipe.reasons, told))
 
 
@@ -251,8 +260,8 @@ def make_plan(
     chosen = choose_recipe(recipe, settings, summary, seconds, choose_device(device), start)
     findings = list(dataset.findings)
     if validation is None:
-        chosen = told_of_start(chosen, start, dataset)
         examples, held_out, sentence = hold_out(dataset, examples, chosen.validation, chosen.geometry.margin)
+        chosen = told_of_start(chosen, start, dataset, held_out)
         findings += [sentence] if sentence else []
         # What decided about the recipe was asked of all images, and is not asked again.
         asked = {name: getattr(summary, name) for name in ("neighbours", "pieces", "thickness")}

@@ -296,4 +296,5 @@ def read_recipe(path: Path, base: Recipe) -> Recipe:
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: expected a recipe in TOML, found a mistake: {error}; correct it") from error
-    return changed(base, values)
+    told = f"from {path.name}; where it says nothing, as `auto` would choose"
+    return changed(replace(base, reasons=(told,)), values)

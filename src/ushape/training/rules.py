@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ushape.errors import RecipeError
 from ushape.geometry import Geometry
+from ushape.prediction.rotations import PAPER_ROTATIONS
 from ushape.targets.maps import Encoding
 from ushape.training.augment import Augmentation
 from ushape.training.classifying import pixels_per_image, plan_classifier
@@ -63,7 +64,9 @@ ROUNDS_WANTED = 8
 """A classifier should see each image at least so often."""
 HALF_FROM, QUARTER_FROM = 57, 160
 """Pixels across from which objects are seen at half the resolution and at a quarter: 28 px are enough for their shape,
-and few enough for the whole of one to be seen. Cells of 113 to 120 px still gain from half (docs/results.md)."""
+and few enough for the whole of one to be seen. Cells of 113 to 120 px still gain from half (docs/results.md). Each time
+objects are twice as large again, so is the scale, so that a patch still holds one; that was not tried."""
+LARGEST_SCALE = 16
 THINNEST = 3
 """Pixels across of the rarer of two classes on the working grid, at least: thinner ones would break."""
 TRAINING_SHARE = 0.85
@@ -82,21 +85,31 @@ REFIT_UP_TO = 50
 """Images up to which that pays: a fifth of some twenty is much, and of a hundred nuclei images nothing was gained."""
 RARE_SHARE = 0.05
 """Share of the pixels below which a class is rare, so that classes are weighted."""
+RAREST_SHARE = 0.01
+"""A class that is rarer than this weighs no more for it: some stray pixels are not worth a hundred others."""
 WEIGHT_EXPONENT = 0.5
 """Half the way to equal weight for all classes: full balance makes rare classes too large."""
 GAP_SHARE = 1 / 6
 """Share of a single image that may lie in the gap between what is learnt and what is held out."""
 ONE_IMAGE = Augmentation(zoom=1.5, contrast=1.6, gamma=1.6, brightness=0.3, noise=0.3)
 """Augmentation where there is one image: on the phantom 0.72 AP@0.5 instead of 0.68 (docs/results.md)."""
+ELASTIC_PER_SIDE = 10 / 256
+"""Deviation of the displacements by the shorter side of a patch, up to the paper's 10 px: on the nodes of a small patch
+10 px would fold the image over, 26 % of a patch of 32 x 32 px and 15 % of one of 40 x 56 x 40."""
 RIMS_PER_DIAMETER = 28
 """A rim is the diameter divided by this: 4 px for cells of 110 px."""
 
 
 def working_scale(diameter: float | None) -> int:
-    """The integer factor by which images with objects so large are looked at coarser: 1, 2 or 4."""
+    """The integer factor by which images with objects so large are looked at coarser: 1, 2, 4, 8 or 16."""
     if diameter is None or diameter < HALF_FROM:
         return 1
-    return 2 if diameter < QUARTER_FROM else 4
+    if diameter < QUARTER_FROM:
+        return 2
+    scale = 4
+    while scale < LARGEST_SCALE and diameter >= QUARTER_FROM * scale / 2:
+        scale *= 2
+    return scale
 
 
 def choose_scale(summary: DataSummary) -> tuple[int, str]:
@@ -148,8 +161,8 @@ def choose_width(
             f"should see would take about {minutes_wanted(speed.step_seconds(channels, pixels), wanted)}"
         )
     return channels, (
-        f"{channels} channels: {told} steps, enough to learn; the next wider network, of {wider} channels, would see "
-        f"fewer than {wanted}: it is for about {minutes_wanted(speed.step_seconds(wider, pixels), wanted)}"
+        f"{channels} channels: {told} steps; the next wider network, of {wider} channels, would see fewer than the "
+        f"{wanted} wanted, and is chosen from about {minutes_wanted(speed.step_seconds(wider, pixels), wanted)} on"
     )
 
 
@@ -179,7 +192,7 @@ def class_weights(shares: Sequence[float], exponent: float) -> tuple[float, ...]
     present = [share for share in shares if share > 0]
     if not present or min(present) >= RARE_SHARE:
         return ()
-    raw = [share**-exponent if share > 0 else 1.0 for share in shares]
+    raw = [max(share, RAREST_SHARE) ** -exponent if share > 0 else 1.0 for share in shares]
     mean = sum(share * weight for share, weight in zip(shares, raw, strict=True))
     return tuple(round(weight / mean, 4) if share > 0 else 1.0 for share, weight in zip(shares, raw, strict=True))
 
@@ -192,7 +205,10 @@ def choose_encoding(summary: DataSummary) -> tuple[Encoding, str]:
         told = f"the masks hold {n} classes, so each pixel is given one"
         if weights:
             share, name = min((s, name) for s, name in zip(summary.shares, summary.classes, strict=True) if s)
-            told += f"; rare ones weigh more ({name}, {share:.2%} of the pixels, {max(weights):.3g} times the mean)"
+            told += (
+                f"; rare ones weigh more ({name}, {100 * share:.3g} % of the pixels, {max(weights):.3g} times as much "
+            )
+            told += "as the mean)"
         return Encoding("semantic", n_classes=n, class_weights=weights), told
     if summary.diameter >= LARGE_DIAMETER:
         width = round(summary.diameter / RIMS_PER_DIAMETER)
@@ -213,7 +229,7 @@ def choose_rotations(summary: DataSummary) -> tuple[int, str]:
         return 1, ""
     return 8, (
         "predictions are averages over 8 turned and mirrored copies of an image: of two classes one often keeps the "
-        "pieces of the other apart, and the average closes its gaps; --rotations 1 predicts 8 times faster"
+        "pieces of the other apart, and the average has fewer gaps; --rotations 1 predicts 8 times faster"
     )
 
 
@@ -234,13 +250,11 @@ def plan_recipe(summary: DataSummary, *, seconds: float | None = None, speed: Sp
     reasons.append(reason)
     depth = 5 if summary.dims == 2 else 4
     augmentation = Augmentation()
-    if summary.n_images == 1:
-        depth = fewer_levels(depth, scale, max(summary.median_size))
+    if summary.has_one_annotated:
+        most, depth = depth, fewer_levels(depth, scale, max(summary.median_size))
         augmentation = ONE_IMAGE
-        reasons.append(
-            f"one image only: {depth} levels, so that the gap between what is learnt and what is held out stays "
-            "narrow, and stronger changes of zoom and grey values"
-        )
+        fewer = f"{depth} levels, so that the gap between what is learnt and what is held out stays narrow, and "
+        reasons.append(f"one annotated image: {fewer * (depth < most)}stronger changes of zoom and grey values")
     geometry = Geometry(depth, "same", scale)
     # On a coarser grid many steps of a quarter of the work learn more than four times the context (docs/results.md).
     # Tried in 2-D only.
@@ -249,18 +263,25 @@ def plan_recipe(summary: DataSummary, *, seconds: float | None = None, speed: Sp
     patch = tuple(min(largest, geometry.legal_at_least(n)) for n in summary.median_size)
     step_pixels = STEP_PIXELS[summary.dims] * scale**summary.dims // (4 if small else 1)
     batch = max(2, min(32, step_pixels // math.prod(patch)))
-    enough = "" if small else "enough for the whole context of a pixel; "
+    enough = "enough for the whole context of a pixel, and " * (min(patch) > 2 * geometry.reach)
     reasons.append(
-        f"batches of {batch} patches of {' x '.join(map(str, patch))} px: {enough}small "
-        f"{'batches' if enough else 'ones'}, because many small steps learn more than few large ones in the same time"
+        f"batches of {batch} patches of {' x '.join(map(str, patch))} px: {enough}few pixels in a step, because many "
+        "small steps learn more than few large ones in the same time"
+    )
+    augmentation = replace(augmentation, elastic=min(augmentation.elastic, round(ELASTIC_PER_SIDE * min(patch), 1)))
+    reasons.append(
+        f"each patch is mirrored and turned by any angle, zoomed by up to {augmentation.zoom:g}, deformed by about "
+        f"{augmentation.elastic:g} px and changed in its grey values; where left and right are told apart, "
+        "--set augmentation.mirror=false"
     )
     working_pixels = batch * math.prod(patch) // scale**summary.dims
     wanted = SMALL_STEPS_WANTED if small else STEPS_WANTED
     channels, reason = choose_width(speed, seconds, working_pixels, wanted)
     reasons.append(reason)
+    tried = "they learnt most in little time" if summary.dims == 2 else "as for images; of volumes it was not measured"
     reasons.append(
-        "padded convolutions with batch normalisation, Muon and a moving average of weights: they learn most in "
-        "little time; predictions are exact across tiles all the same"
+        f"padded convolutions with batch normalisation, Muon and a moving average of weights: {tried}; predictions are "
+        "exact across tiles all the same"
     )
     rotations, reason = choose_rotations(summary)
     reasons += [reason] if reason else []
@@ -315,13 +336,17 @@ def paper_recipe(summary: DataSummary) -> Recipe:
         ),
         augmentation=Augmentation(zoom=1.0, elastic=10.0, elastic_nodes=3),
         foreground=0.0,
+        # P18, for which the paper's experiment is one of two classes.
+        rotations=PAPER_ROTATIONS if summary.task == "semantic" and len(summary.classes) == 2 else 1,
         reasons=(
             "the network, the single large tile, momentum 0.99 and the deformation are the paper's",
             "the separation ridge and the weight map are the paper's"
             if summary.task == "instances"
             else "the classes are balanced and, where there are two, gaps between pieces weigh more, as in the paper",
-            "choices, since the paper is silent: learning rate 0.003 with a linear decay over the last 50 %, gradients "
-            "no longer than 0.5 (without that limit many ReLUs die in the first steps and stay dead), free rotation, "
-            "each image normalised to mean 0 and standard deviation 1",
+            "choices, since the paper is silent: learning rate 0.003 after a rise over 50 steps, with a linear decay "
+            "over the last 50 %, gradients no longer than 0.5 (without that limit many ReLUs die in the first steps "
+            "and stay dead), free rotation and mirrors, changes of brightness, contrast, gamma and noise, dropout at "
+            "rate 0.5, a ridge 1 px thick, each image normalised to mean 0 and standard deviation 1, a fifth of the "
+            "images held out to choose the best weights and the thresholds",
         ),
     )

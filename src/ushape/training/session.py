@@ -31,8 +31,18 @@ from ushape.tally import Tally
 from ushape.targets.tuning import few_decisions
 from ushape.training.batches import Batch, Batches, TrainingImage
 from ushape.training.checkpoint import load_checkpoint, save_checkpoint, write_lines
-from ushape.training.clock import FIRST_GUESS, JUDGING_SHARE, VALIDATIONS, WATCHING_SHARE, Clock, Pace, is_tenth
+from ushape.training.clock import (
+    FIRST_GUESS,
+    JUDGING_SHARE,
+    TUNING_SHARE,
+    VALIDATIONS,
+    WATCHING_SHARE,
+    Clock,
+    Pace,
+    is_tenth,
+)
 from ushape.training.examples import Example, make_preparation, spread, to_training_images
+from ushape.training.holdout import representative_window
 from ushape.training.judging import Judge
 from ushape.training.listening import Listener, interruptible
 from ushape.training.loop import new_state, train_steps
@@ -48,6 +58,12 @@ WATCHED_IMAGES = 8
 """Validation images looked at while training, at most."""
 TUNING_IMAGES = 16
 """Validation images on which thresholds are chosen; more add cost but hardly information."""
+TIMED_PIXELS = 2**19
+"""Pixels of the window that is timed, at most, to know what looking at an image costs."""
+LEAST_WINDOW = 2**18
+"""Pixels that are looked at of each held-out image, at least, whatever the budget: 512 x 512."""
+FEW_STEPS = 100
+"""Steps up to which a network has hardly begun to learn."""
 NOISE = 0.01
 """Difference of validation scores that says nothing, with a few images; the later weights are kept then."""
 REVISE_SECONDS = 5.0
@@ -95,6 +111,8 @@ class Session:
         self.preparation = make_preparation(self.recipe, planned.summary, planned.training)
         self.encoded: dict[Example, TrainingImage] = {}
         self.batches = self.make_batches(self.planned.training)
+        self.n_tuned = 0  # held-out images that thresholds were tuned on
+        self.window: int | None = None  # pixels of each held-out image that are looked at; None for all
         self.refit_from: int | None = None
         self.is_refitted = False
         self.is_through = False  # resumed where its plan had ended, with no more time than before
@@ -175,7 +193,7 @@ class Session:
         n_judged, n_tuned = len(self.judged()), len(self.tuned())
         # Where the held-out images were learnt from, the weights before and after are looked at once more.
         n_watched = len(self.watched) * (2 if self.recipe.refit else 1)
-        return self.pace.ending_seconds(n_watched, n_judged, n_tuned, self.recipe.rotations)
+        return self.pace.ending_seconds(n_watched, n_judged, n_tuned * self.judge.n_tried, self.recipe.rotations)
 
     def judged(self) -> list[Example]:
         """The validation images scored at the end: all, or as many as the budget can afford."""
@@ -188,7 +206,11 @@ class Session:
 
     def tuned(self) -> list[Example]:
         """Those of them that thresholds are tuned on; none where masks hold three classes and more."""
-        return spread(self.judged(), TUNING_IMAGES) if self.judge.tunes else []
+        if not self.judge.tunes:
+            return []
+        judged = self.judged()
+        n = self.pace.affordable(len(judged), TUNING_SHARE, times=self.judge.n_tried, views=0)
+        return spread(judged, min(TUNING_IMAGES, n))
 
     def plan(self, stop: int) -> None:
         """Make or revise the plan: train until step `stop`."""
@@ -238,8 +260,12 @@ class Session:
         return score
 
     def time_an_image(self) -> None:
-        """Measure what predicting a validation image takes, for the plan."""
-        self.estimate(self.model(self.state.average), self.watched[0])
+        """Measure what predicting a validation image takes, for the plan; of a large one on a part of it."""
+        part = representative_window(self.watched[0], TIMED_PIXELS)
+        self.estimate(self.model(self.state.average), part)
+        times = self.watched[0].mask.size / part.mask.size
+        self.pace.image_seconds *= times
+        self.pace.decide_seconds *= times
 
     def validate(self) -> float:
         """Score the averaged weights on the watched images and keep them when they are the best so far."""
@@ -256,7 +282,32 @@ class Session:
         if self.pace.minutes is None:
             return
         self.time_an_image()
+        if self.watched[0].mask.ndim:
+            share = self.pace.affordable_share(self.recipe.rotations, self.judge.n_tried)
+            size = self.watched[0].mask.size
+            largest = max(example.mask.size for example in self.planned.validation)
+            self.look_at_windows(max(LEAST_WINDOW, int(min(share * size, largest))))
+            fitting = self.watched[0].mask.size / size
+            self.pace.image_seconds *= fitting
+            self.pace.decide_seconds *= fitting
         self.watched = spread(self.watched, self.pace.affordable(len(self.watched), WATCHING_SHARE, VALIDATIONS))
+
+    def look_at_windows(self, pixels: int) -> None:
+        """Look at no more than so many pixels of each held-out image from now on."""
+        self.window = pixels
+        held = self.planned.validation
+        windows = [representative_window(example, pixels) for example in held]
+        n = sum(part is not example for part, example in zip(windows, held, strict=True))
+        if not n:
+            return
+        watched = {example.sample.name for example in self.watched}
+        told = (
+            f"of {n} of {len(held)} held-out images a window of at most {pixels / 1e6:.2g} megapixels is looked at, "
+            "which is what the minutes allow"
+        )
+        self.planned = replace(self.planned, validation=windows, findings=(*self.planned.findings, told))
+        self.watched = [example for example in windows if example.sample.name in watched]
+        self.listener.words(f"  {told}")
 
     def checkpoint_path(self) -> Path | None:
         """Where the checkpoint lies; None without a run folder."""
@@ -279,6 +330,7 @@ class Session:
             "minutes": self.pace.minutes,
             "best_score": self.best_score,
             "watched": [example.sample.name for example in self.watched],
+            "window": self.window,
             "refit from": self.refit_from,
             "history": self.history,
             "events": self.events,
@@ -300,6 +352,8 @@ class Session:
         best, notes = load_checkpoint(path, self.state)
         self.best = {name: tensor.to(self.device) for name, tensor in best.items()}
         self.best_score = notes["best_score"]
+        if (pixels := notes.get("window")) is not None:
+            self.look_at_windows(pixels)
         watched = set(notes["watched"])
         self.watched = [e for e in self.planned.validation if e.sample.name in watched]
         self.history, self.events = notes["history"], notes["events"]
@@ -330,6 +384,11 @@ class Session:
         if not finished:
             self.listener.words("  interrupted: saving")
             self.event("interrupted")
+        elif self.pace.minutes is not None and self.state.step < FEW_STEPS:
+            self.listener.words(
+                f"  warning: {self.pace.minutes:g} minutes had room for {self.state.step} steps only, too few to learn "
+                "much; give more minutes"
+            )
         self.save_checkpoint()
         return finished
 
@@ -403,6 +462,7 @@ class Session:
         model, judged, tuned = self.model(self.best or self.state.average), self.judged(), self.tuned()
         # Only the tuning images' maps are kept: those of all images may not fit into memory.
         maps = {example.sample.name: model.maps(example.image) for example in tuned}
+        self.n_tuned = len(tuned)
         if tuned:
             references = [example.mask for example in tuned]
             self.decision = self.judge.best_decision(self.decision, list(maps.values()), references)
@@ -430,7 +490,8 @@ class Session:
     def final_model(self, judged: Model) -> Model:
         """The model with the last weights where those have learnt from all images; else `judged`, as it was scored.
 
-        Last weights that are worse, on images they have learnt from, than the judged ones, which had not, are dropped.
+        Last weights that are worse, on images they have learnt from, than the judged ones, which had not, are dropped:
+        that notices training that went astray, and not weights that know these images by heart.
         """
         if self.refit_from is None or self.state.step == self.refit_from or not self.is_finite():
             return judged
