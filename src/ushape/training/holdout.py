@@ -1,9 +1,10 @@
 """Which images are held out to choose weights and thresholds by, when nobody named any.
 
 Of classes of whole images an even share of each class is held out; otherwise whole images, where there are two or more
-(`ushape.data.dataset.split_validation`). A single image is cut: a contiguous quarter at one end is held out, behind a
-gap as wide as the network's margin, so that no pixel that is learnt from sees into the quarter; in an image so small
-that the margin is more than a quarter of it, the gap is a quarter too.
+(`ushape.data.dataset.split_validation`); of a series of neighbours (`ushape.training.series`) a block. A single image
+is cut: a contiguous quarter at one end is held out, behind a gap as wide as the network's margin, so that no pixel that
+is learnt from sees into the quarter; in an image so small that the margin is more than a quarter of it, the gap is a
+quarter too.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ushape.data.dataset import Dataset, split_validation
+from ushape.data.dataset import Dataset, Sample, split_validation
 from ushape.errors import DataError
 from ushape.training.classifying import split_labels
 from ushape.training.examples import Example, is_annotated
+from ushape.training.series import with_series
 
 __all__ = ["cut_image", "hold_out", "representative_window"]
 
@@ -127,17 +129,29 @@ def hold_out(
     if len(filled) == 1:
         training, validation, sentence = cut_image(filled[0], margin)
         return [training, *empty], [validation], sentence
-    first, second = split_whole(dataset, examples, share)
+    samples, series = with_series(examples)
+    first, second = split_whole(dataset, examples, samples, share)
     if not any(map(is_annotated, first)) or not any(map(is_annotated, second)):
         # Where all objects fell to one side nothing could be learnt, or nothing be judged.
-        first, second = split_whole(dataset, filled, share)
-        first += empty
-    return first, second, ""
+        first, second = split_whole(dataset, filled, [example.sample for example in filled], share)
+        return [*first, *empty], second, ""
+    if not series:
+        return first, second, ""
+    sentence = (
+        f"The images from {' and from '.join(series)} on are numbered and like their neighbours, as in a stack or a "
+        f"sequence: {len(second)} in a row are held out, behind a gap, and not one here and one there."
+    )
+    return first, second, sentence
 
 
-def split_whole(dataset: Dataset, examples: Sequence[Example], fraction: float) -> tuple[list[Example], list[Example]]:
-    """(training, validation): `split_validation`, after reading, so that a file that cannot be used leaves no hole."""
+def split_whole(
+    dataset: Dataset, examples: Sequence[Example], samples: Sequence[Sample], fraction: float
+) -> tuple[list[Example], list[Example]]:
+    """(training, validation): `split_validation`, after reading, so that a file that cannot be used leaves no hole.
+
+    samples  those of the examples, perhaps with groups that became known
+    """
     by_name = {example.sample.name: example for example in examples}
-    parts = split_validation(dataset.subset([example.sample for example in examples]), fraction)
+    parts = split_validation(dataset.subset(samples), fraction)
     first, second = ([by_name[sample.name] for sample in part.samples] for part in parts)
     return first, second
