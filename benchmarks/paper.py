@@ -270,7 +270,8 @@ def study_text(name: str, splits: dict[str, Split], records: Records) -> str:
 def perform(asked: argparse.Namespace, records: Records) -> int:
     """Do what the command line asks; the exit status."""
     if asked.tables:
-        texts = [text for name in STUDIES if (text := study_text(name, read_splits(), records))]
+        marking = replace(records, inputs_today=Bench(records, asked.folder).inputs_today)
+        texts = [text for name in STUDIES if (text := study_text(name, read_splits(), marking))]
         if texts:
             insert_table(asked.page, PAGE, "\n\n".join([ABOUT, *texts]))
         return 0

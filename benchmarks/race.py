@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from bench.execution import RUNS, rounded, seconds_an_image
+from bench.execution import RUNS, Bench, refuse_unsound, rounded, seconds_an_image
 from bench.experiments import Run, read_experiments
 from bench.membranes import MembraneTally, pooled_scores
 from bench.provenance import REPOSITORY, code_version, commit, machine
@@ -74,6 +74,14 @@ def inputs_of(peer: Peer, run: Run, training: Dataset, scored: Dataset) -> dict[
     }
 
 
+def inputs_today(run: Run, ours: Bench) -> dict[str, str]:
+    """What tables hold a row against: of a peer's the data alone, since its packages need not be installed here."""
+    if run.variant.recipe not in PEERS:
+        return ours.inputs_today(run)
+    inputs = inputs_of(PEERS[run.variant.recipe], run, *open_stage(run.split, run.stage))
+    return {name: value for name, value in inputs.items() if name != "recipe"}
+
+
 def row_of(peer: Peer, run: Run, inputs: Mapping[str, str], finish: Finish, scores: Mapping[str, float]) -> Row:
     """What is kept of a run."""
     name, dirty = commit("benchmarks/race.py", "benchmarks/racing", "benchmarks/speed")
@@ -99,7 +107,9 @@ def row_of(peer: Peer, run: Run, inputs: Mapping[str, str], finish: Finish, scor
 def score(peer: Peer, run: Run, finish: Finish, scored: Dataset, inputs: Mapping[str, str], records: Records) -> Row:
     """Predict, score as our models are scored, log the look where it was at a test part, and keep the row."""
     tally = MembraneTally() if run.split.membranes else None
-    scores = finish.rival.evaluate(scored, on_image=tally).scores
+    found = finish.rival.evaluate(scored, on_image=tally)
+    refuse_unsound(run, found)
+    scores = found.scores
     kept = {} if tally is None else {"membranes": tally.contents}
     if kept:
         scores = scores | pooled_scores([kept])
@@ -139,7 +149,9 @@ def perform(asked: argparse.Namespace, records: Records) -> int:
     """Do what the command line asks; the exit status."""
     splits = read_splits()
     if asked.tables:
-        text = render_race(read_experiments(splits)[OURS], splits, PEERS, records)
+        ours = Bench(records)
+        marking = replace(records, inputs_today=lambda run: inputs_today(run, ours))
+        text = render_race(read_experiments(splits)[OURS], splits, PEERS, marking)
         if text:
             insert_block(asked.page, f"benchmark {EXPERIMENT}", TITLE, text)
         return 0

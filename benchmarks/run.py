@@ -2,10 +2,11 @@
 
     python benchmarks/run.py NAME... [--test] [--until MINUTES] [--only TEXT] [--renew]
     python benchmarks/run.py NAME... --dry-run        what would run, and how many minutes it takes
-    python benchmarks/run.py [NAME...] --tables       tables into docs/results.md
+    python benchmarks/run.py [NAME...] --tables       tables into docs/results.md; without a name, those of all lists
 
 Lists stand in experiments.toml, the parts of the data in splits.toml, rows in rows/ and looks at test parts in
 looks.jsonl; docs/benchmarks.md tells how they belong together. The same command goes on where it was interrupted.
+Tables open the data too, to mark rows of another recipe or of other data than today's.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from bench.experiments import Experiment, Run, experiments_named, read_experimen
 from bench.provenance import REPOSITORY
 from bench.records import Records
 from bench.splits import Stage, read_splits
-from bench.tables import insert_table, render
+from bench.tables import insert_table, is_kept, render
 from ushape.errors import UshapeError
 
 RESULTS = REPOSITORY / "docs" / "results.md"
@@ -137,14 +138,21 @@ def sit(bench: Bench, chosen: Sequence[tuple[str, Run]], minutes: float | None) 
     return 1 if failed else 0
 
 
+def write_tables(asked: argparse.Namespace, experiments: Sequence[Experiment], records: Records) -> None:
+    """The tables of some lists into a page; a block that is history only where its list is named."""
+    marking = replace(records, inputs_today=Bench(records, asked.folder).inputs_today)
+    for experiment in experiments:
+        if not asked.names and is_kept(asked.page, experiment):
+            print(f"{experiment.name}: its table is kept as it was; name the list to replace it")
+        elif text := render(experiment, read_splits(), marking):
+            insert_table(asked.page, experiment, text)
+
+
 def perform(asked: argparse.Namespace, records: Records) -> int:
     """Do what the command line asks; the exit status."""
     experiments = experiments_named(asked.names, read_experiments(read_splits()))
     if asked.tables:
-        for experiment in experiments:
-            text = render(experiment, read_splits(), records)
-            if text:
-                insert_table(asked.page, experiment, text)
+        write_tables(asked, experiments, records)
         return 0
     if not asked.names:
         print("\n".join(f"{each.name:<12} {each.title}" for each in experiments))

@@ -225,11 +225,11 @@ def test_folds_are_pooled_beside_the_papers_table(records):
     assert line == (
         "| paper, 7 rotations | gold | 16 | 15 minutes | 0, 1 | 0.20000 (0.10000 to 0.20000) "
         "| 0.20000 (0.10000 to 0.20000) | 0.200 (0.100 to 0.200) | 0.2000 (0.1000 to 0.2000) "
-        "| 0.300 (0.300 to 0.400) | 0.300 (0.300 to 0.400) | 900 | 2.35 | 0 + 0 + 0 | abc |"
+        "| 0.2000 (0.1000 to 0.2000) | 0.300 (0.300 to 0.400) | 0.300 (0.300 to 0.400) | 900 | 2.35 | 0 + 0 + 0 | abc |"
     )
     assert lines(text, "U-Net") == [
         "| U-Net, the paper (hidden test set) | - | - | - | - | 0.000353 | - | 0.0382 | 0.0611"
-        " | - | - | - | - | - | - |"
+        " | - | - | - | - | - | - | - |"
     ]
     assert len(lines(text, "recipe")) == 1
     assert len({row.count("|") for row in lines(text, "")}) == 1

@@ -359,6 +359,18 @@ def test_the_table_is_put_into_the_page(command, splits, folders, monkeypatch):
     assert "## The race\n\n<!-- benchmark race -->\n`python benchmarks/run.py minutes`" in page.read_text()
 
 
+def test_rows_of_other_data_are_marked_and_other_packages_are_none(command, splits, folders, monkeypatch):
+    call, records = command
+    monkeypatch.setattr(race, "read_experiments", lambda known: {"minutes": OURS})
+    page = folders / "page.md"
+    run = table.run_of(PEERS["plain"], splits["objects"], "tune", table.MINUTES, 0)
+    inputs = race.inputs_of(PEERS["plain"], run, *race.open_stage(run.split, "tune"))
+    for changed, mark in (({}, "°"), ({"recipe": "torch 1.0"}, "°"), ({"data": "other"}, "°‡")):
+        fill(records, run, {"SEG": 0.5}, inputs=inputs | changed)
+        assert call("--tables", "--page", str(page)) == 0
+        assert f"| 0 | abc{mark} |" in page.read_text()
+
+
 def test_every_peer_and_its_command_stand_in_the_page_of_benchmarks():
     text = (race.REPOSITORY / "docs" / "benchmarks.md").read_text("utf-8")
     for name in PEERS:

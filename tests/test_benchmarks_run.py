@@ -1,6 +1,7 @@
 """Runs are killed at each of their stages and go on; rows are repeated when an input changed, and only then."""
 
 import json
+import platform
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,7 +21,7 @@ from bench.provenance import RecipeContents, code_version, recipe_fingerprint, s
 from bench.records import Records
 from bench.splits import Part, Split, opened, read_splits
 from conftest import disc_image
-from ushape.errors import RecipeError
+from ushape.errors import DataError, RecipeError
 from ushape.training import rules
 from ushape.training.examples import DataSummary
 from ushape.training.listening import Listener
@@ -157,6 +158,37 @@ def test_a_run_killed_between_look_and_row_is_looked_at_again_and_both_looks_are
     assert bench.state(job) == "trained"
     bench.score(job)
     assert bench.records.n_looks(str(split.test)) == 2
+
+
+def test_scores_of_fewer_images_than_the_part_has_make_no_row(bench, split, monkeypatch):
+    job = bench.job(run_of(split, "test"), "list")
+    assert bench.train(job)
+    first, *rest = job.scored.samples
+
+    def unreadable():
+        raise DataError("slice 10: expected an image, found half of one")
+
+    broken = replace(job, scored=job.scored.subset([replace(first, image=unreadable), *rest]))
+    with pytest.raises(
+        DataError,
+        match=r"data 10-11: expected all images to be scored, found 1 that could not be .*half of one.*no row",
+    ):
+        bench.score(broken)
+    assert bench.records.row(job.run) is None
+    # No score was told, so it was no look.
+    assert bench.records.n_looks(str(split.test)) == 0
+    assert bench.state(job) == "trained"
+    bench.score(job)
+    assert bench.state(job) == "done"
+
+
+def test_scores_of_images_that_were_learnt_from_make_no_row(bench, split):
+    job = bench.job(run_of(split), "list")
+    assert bench.train(job)
+    leaking = replace(job, scored=job.training.subset([*job.scored.samples, job.training.samples[0]]))
+    with pytest.raises(DataError, match=r"data 7-8: expected images that the model has not seen, found 1 .*no row"):
+        bench.score(leaking)
+    assert bench.records.row(job.run) is None
 
 
 def test_ways_to_predict_share_a_training(bench, split, monkeypatch):
@@ -300,6 +332,32 @@ def test_what_can_change_a_result_is_there():
     assert all((package / name).exists() for name in provenance.RESULT_CODE)
 
 
+PROCESSOR = """processor\t: 0
+cpu family\t: {}
+model\t\t: {}
+model name\t: AMD EPYC
+
+processor\t: 1
+cpu family\t: 0
+model\t\t: 0
+model name\t: another
+"""
+
+
+def test_two_processors_of_one_name_are_told_apart(tmp_path):
+    told = tmp_path / "cpuinfo"
+    names = []
+    for family, model in ((25, 17), (26, 2)):
+        told.write_text(PROCESSOR.format(family, model))
+        names.append(provenance.processor(told))
+    assert names == ["AMD EPYC (family 25, model 17)", "AMD EPYC (family 26, model 2)"]
+    # As on ARM, and as on no Linux.
+    told.write_text("processor\t: 0\nBogoMIPS\t: 50.00\n")
+    assert provenance.processor(told) == platform.machine()
+    assert provenance.processor(tmp_path / "none") == (platform.processor() or platform.machine())
+    assert provenance.processor() in provenance.machine()
+
+
 # Looks.
 
 
@@ -316,6 +374,41 @@ def test_each_scoring_on_a_test_part_is_a_line(bench, split):
 def test_the_log_of_looks_is_made_of_whole_lines():
     for line in Records().looks.read_text("utf-8").splitlines():
         assert set(json.loads(line)) >= {"date", "commit", "part", "split", "scores"}
+
+
+@pytest.fixture
+def looks(tmp_path):
+    """Records with looks at the parts of this name."""
+
+    def with_looks(*parts):
+        records = Records(tmp_path / "rows", tmp_path / "looks.jsonl")
+        records.looks.write_text("".join(json.dumps({"part": part}) + "\n" for part in parts))
+        return records
+
+    return with_looks
+
+
+def test_a_look_at_some_of_a_part_is_a_look_at_it_whatever_its_split(looks):
+    records = looks(
+        "isbi2012 24-29", "isbi2012 24-29", "dsb2018 fifths 0", "dsb2018:fluorescence fifths 0", "dic-hela:01"
+    )
+    counts = {
+        "isbi2012 20-29": 2,
+        "isbi2012 10-19": 0,
+        "dsb2018 fifths 0": 2,
+        "dsb2018:fluorescence fifths 0": 2,
+        "dsb2018 fifths 1": 0,
+        "dic-hela:01": 1,
+        "dic-hela:02": 0,
+    }
+    assert {part: records.n_looks(part) for part in counts} == counts
+
+
+def test_looks_at_the_folds_of_the_repository_are_counted():
+    records, splits = Records(), read_splits()
+    looks = {name: records.n_looks(str(split.test)) for name, split in splits.items()}
+    assert looks["isbi2012-fold3"] >= looks["isbi2012"] >= 20
+    assert looks["dsb2018"] == looks["dsb2018-fluorescence"] >= 4
 
 
 # Lists.
@@ -418,6 +511,62 @@ def test_a_run_that_fails_is_told_and_the_others_are_finished(bench, lists, caps
     assert command.main(["tiny", "--steps", "3", *options(bench)], bench.records) == 1
     assert "expected better" in capsys.readouterr().err
     assert len(list((bench.folder / "trials").iterdir())) == 1
+
+
+def page_of(bench, *words):
+    assert command.main([*words, "--tables", *options(bench)], bench.records) == 0
+    page = bench.folder / "page.md"
+    return page.read_text("utf-8") if page.exists() else ""
+
+
+def made_row(bench, run, **changes):
+    """A row as if a run had made it, with the inputs of today."""
+    trained, scored = run.split.parts(run.stage)
+    row = {"split": run.split.name, "trained on": str(trained), "scored on": str(scored), "steps": 1, "seconds": 1.0}
+    row |= {"scores": {run.stage: {"mean Dice": 0.5}}, "seed": run.seed, "machine": "a laptop", "date": "2026-01-02"}
+    row |= {"code": code_version(), "commit": "abc", "dirty": False, "inputs": bench.inputs_today(run)}
+    bench.records.write(run, row | changes)
+
+
+def test_rows_of_another_recipe_or_of_other_data_are_marked_in_tables(bench, lists, split):
+    run = command.read_experiments({})["tiny"].runs({"discs": split}, "tune")[0]
+    made_row(bench, run)
+    told = "‡: of another recipe or of other data than today's."
+    assert "| 0 | abc |" in page_of(bench)
+    assert told not in page_of(bench)
+    for name in ("recipe", "data", "scored data"):
+        made_row(bench, run, inputs=bench.inputs_today(run) | {name: "before"})
+        assert "| 0 | abc‡ |" in page_of(bench)
+        assert told in page_of(bench)
+    # Other code is another mark, and says nothing about the recipe.
+    made_row(bench, run, code="before")
+    assert "| 0 | abc° |" in page_of(bench)
+
+
+def test_without_a_name_the_tables_of_all_lists_are_written_and_words_around_them_stay(bench, lists, split, capsys):
+    run = command.read_experiments({})["tiny"].runs({"discs": split}, "tune")[0]
+    made_row(bench, run)
+    page = bench.folder / "page.md"
+    page.write_text(
+        "# Results\n\n## Tiny\n\nBefore.\n\n<!-- benchmark tiny -->\nold\n<!-- end of benchmark tiny -->\n\nAfter.\n"
+    )
+    text = page_of(bench)
+    assert "| discs | v | 6 minutes | 0.500 |" in text
+    assert "old" not in text
+    assert text.startswith("# Results\n\n## Tiny\n\nBefore.\n\n<!-- benchmark tiny -->\n")
+    assert text.endswith("<!-- end of benchmark tiny -->\n\nAfter.\n")
+
+
+def test_a_table_that_is_kept_is_replaced_only_by_name(bench, lists, split, capsys):
+    made_row(bench, command.read_experiments({})["tiny"].runs({"discs": split}, "tune")[0])
+    page = bench.folder / "page.md"
+    kept = "# Results\n\n<!-- benchmark tiny, kept -->\nold\n<!-- end of benchmark tiny -->\n"
+    page.write_text(kept)
+    assert page_of(bench) == kept
+    assert "tiny: its table is kept as it was; name the list to replace it" in capsys.readouterr().out
+    text = page_of(bench, "tiny")
+    assert text.startswith("# Results\n\n<!-- benchmark tiny -->\n")
+    assert "old" not in text
 
 
 def test_names_are_asked_for_before_hours_are_spent(bench, lists, capsys):

@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 
 from bench.fields import fields_of, seams
-from bench.splits import Part, Split, fifth_of, open_part, open_stage, read_splits, too_near
+from bench.splits import (
+    Part,
+    Split,
+    chosen_by,
+    common,
+    fifth_of,
+    open_part,
+    open_stage,
+    part_called,
+    read_splits,
+    too_near,
+)
 from ushape.data.catalog import dataset_path
 from ushape.data.dataset import Dataset, Sample
 from ushape.errors import DataError
@@ -53,6 +64,70 @@ def test_a_part_takes_fields_by_the_fifth_of_their_name():
 def test_parts_are_called_by_what_they_take():
     assert str(Part("isbi2012", ((0, 7), (22, 29)))) == "isbi2012 0-7, 22-29"
     assert str(Part("dsb2018", fifths=(2, 3))) == "dsb2018 fifths 2, 3"
+
+
+def test_what_a_part_is_called_tells_the_part():
+    made = [
+        Part("a folder/x", ((0, 7), (22, 29))),
+        Part("dsb2018:fluorescence", fifths=(0, 3)),
+        Part("y", ((1, 2),), (4,)),
+    ]
+    parts = [part for split in read_splits().values() for part in (split.train, split.test, split.learn, split.tune)]
+    for part in [*made, *filter(None, parts)]:
+        assert part_called(str(part)) == part
+
+
+def test_a_part_without_a_name_is_told():
+    with pytest.raises(DataError, match="expected what a part is called, such as 'isbi2012 0-7, 22-29', found ''"):
+        part_called("")
+
+
+SHARED = [
+    ("isbi2012 24-29", "isbi2012 20-29", "isbi2012 24-29"),
+    ("isbi2012 10-19", "isbi2012 16-21", "isbi2012 16-19"),
+    ("isbi2012 0-7, 22-29", "isbi2012 5-24", "isbi2012 5-7, 22-24"),
+    ("isbi2012 0-9", "isbi2012 9-9", "isbi2012 9-9"),
+    ("isbi2012 0-9", "isbi2012 10-19", None),
+    ("isbi2012 0-9", "phantom 0-9", None),
+    ("dic-hela:02", "dic-hela:02 34-83", "dic-hela:02 34-83"),
+    ("dic-hela:01", "dic-hela:02", None),
+    ("dic-hela:01", "dic-hela:01-gold", "dic-hela:01-gold"),
+    ("dic-hela:01", "dic-hela:02-gold", None),
+    ("dsb2018 fifths 0", "dsb2018:fluorescence fifths 0", "dsb2018:fluorescence fifths 0"),
+    ("dsb2018 fifths 0, 1", "dsb2018 fifths 1, 2", "dsb2018 fifths 1"),
+    ("dsb2018 fifths 0", "dsb2018:fluorescence fifths 1", None),
+    ("dsb2018", "dsb2018:fluorescence fifths 1", "dsb2018:fluorescence fifths 1"),
+    ("phantom:val", "phantom:test", None),
+]
+
+
+@pytest.mark.parametrize("first, second, shared", SHARED)
+def test_what_two_parts_share(first, second, shared):
+    expected = None if shared is None else part_called(shared)
+    assert common(part_called(first), part_called(second)) == expected
+    assert common(part_called(second), part_called(first)) == expected
+
+
+def test_parts_share_samples_where_their_names_say_so_on_real_data(real_data):
+    splits = [needed(name) for name in read_splits() if name.startswith(("isbi2012", "dic-hela", "phc-u373"))]
+    parts = {part for split in splits for part in (split.train, split.test, split.tune) if part is not None}
+    taken = {part: {(s.files[0], s.position) for s in open_part(part).samples} for part in parts}
+    assert len(parts) > 20
+    for first, second in combinations(parts, 2):
+        shared = common(first, second)
+        assert bool(taken[first] & taken[second]) == (shared is not None), (str(first), str(second))
+
+
+def test_test_parts_that_other_splits_choose_by_are_found():
+    splits = read_splits()
+    found = {name: {k: str(v) for k, v in chosen_by(s.test, splits.values()).items()} for name, s in splits.items()}
+    assert found["dic-hela-01"] == found["dic-hela-01-gold"] == {"dic-hela-02": "dic-hela:02 34-83"}
+    assert found["isbi2012-fold1"] == {"isbi2012-early": "isbi2012 0-3"}
+    assert found["isbi2012-fold2"] == {"isbi2012": "isbi2012 16-19", "isbi2012-late": "isbi2012 18-19"}
+    assert not found["isbi2012"]
+    assert not found["dsb2018"] | found["dsb2018-fluorescence"] | found["phantom"]
+    # Nobody is scored on what he himself chose by.
+    assert not [name for name in splits if name in found[name]]
 
 
 def test_an_empty_part_is_told():

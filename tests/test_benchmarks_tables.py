@@ -1,5 +1,7 @@
 """Rows become tables, drawn here by hand; the words around them stay."""
 
+from dataclasses import replace
+
 import pytest
 
 from bench import tables
@@ -8,6 +10,7 @@ from bench.records import Records
 from bench.splits import Part, Split
 from bench.tables import insert_table, render, with_range
 from ushape.errors import DataError
+from ushape.scoring.membranes import MEMBRANE_THRESHOLDS
 
 
 def split_of(name, test="data:test"):
@@ -114,6 +117,55 @@ def test_rows_of_older_code_and_of_changes_are_marked(records):
     assert [line.split(" | ")[-1] for line in lines(text)[2:4]] == ["abc° |", "abc+ |"]
     assert "°: other code than this made the row." in text
     assert "+: with changes that were not committed." in text
+
+
+def test_rows_of_other_inputs_are_marked_where_somebody_asks(records):
+    fill(records, "tune", [0.8, 0.9, 0.7, 0.7])
+    asked = replace(records, inputs_today=lambda run: {"recipe": "later" if run.split.name == "a" else "now"})
+    told = "‡: of another recipe or of other data than today's."
+    assert [line.split(" | ")[-1] for line in lines(render(LISTED, SPLITS, asked))[2:]] == ["abc‡ |", "abc |", "abc‡ |"]
+    assert told in render(LISTED, SPLITS, asked)
+    assert told not in render(LISTED, SPLITS, records)
+    run = LISTED.runs(SPLITS, "tune")[2]
+    records.write(run, row(run, {"SEG": 0.8, "F1": 0.5}, code="before"))
+    assert [line.split(" | ")[-1] for line in lines(render(LISTED, SPLITS, asked))[2:]] == [
+        "abc‡ |",
+        "abc° |",
+        "abc°‡ |",
+    ]
+
+
+def test_test_parts_that_other_splits_choose_by_are_named(records):
+    learn, tune = Part("set:2", ((0, 3),)), Part("set:2", ((6, 9),))
+    splits = {
+        "one": Split("one", Part("set:1"), Part("set:2"), ("SEG",), Part("set:1", ((0, 3),)), Part("set:1", ((6, 9),))),
+        "two": Split("two", Part("set:2"), Part("other"), ("SEG",), learn, tune),
+    }
+    listed = Experiment("l", "t", ("one", "two"), (1,), test=True)
+    told = "Other splits choose by some of what is scored here: two by set:2 6-9."
+    for name in splits:
+        run = listed.runs({name: splits[name]} | splits, "test")[list(splits).index(name)]
+        records.write(run, row(run, {"SEG": 0.8}))
+    assert told in lines_under(render(listed, splits, records))
+    # Not where choices are made anyway, nor where no other split has a part of it.
+    run = listed.runs(splits, "tune")[0]
+    records.write(run, row(run, {"SEG": 0.8}))
+    assert render(listed, splits, records).count("Other splits") == 1
+    alone = Experiment("l", "t", ("two",), (1,), test=True)
+    assert "Other splits" not in render(alone, splits, records)
+
+
+def lines_under(text):
+    return [line for line in text.splitlines() if not line.startswith("|")]
+
+
+def test_scores_of_membranes_are_told_to_be_at_their_best_threshold(records):
+    told = "each at the best of ten thresholds, found on the very slices that are scored"
+    fill(records, "tune", [0.8, 0.9, 0.7, 0.7])
+    assert told not in render(LISTED, SPLITS, records)
+    splits = {"a": replace(SPLITS["a"], membranes=True), "b": SPLITS["b"]}
+    assert told in render(LISTED, splits, records)
+    assert len(MEMBRANE_THRESHOLDS) == 10
 
 
 def test_splits_with_other_scores_have_a_table_of_their_own(records):

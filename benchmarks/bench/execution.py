@@ -26,10 +26,12 @@ import ushape
 from bench.experiments import Run
 from bench.membranes import MembraneTally, pooled_scores
 from bench.provenance import REPOSITORY, RecipeContents, code_version, commit, machine
-from bench.records import Records, Row, now
+from bench.records import Records, Row, differing, now
 from bench.splits import open_stage
 from ushape.data.dataset import Dataset
+from ushape.errors import DataError
 from ushape.run import train_run
+from ushape.tally import Evaluation
 from ushape.training.checkpoint import write_text
 from ushape.training.listening import Listener
 
@@ -99,6 +101,21 @@ def without_reasons(recipe: str) -> str:
     return "".join(line for line in recipe.splitlines(keepends=True) if not line.startswith("reasons = "))
 
 
+def refuse_unsound(run: Run, found: Evaluation) -> None:
+    """DataError where the scores are of fewer images than the part has, or of some that were learnt from."""
+    part = run.split.parts(run.stage)[1]
+    if found.problems:
+        raise DataError(
+            f"{part}: expected all images to be scored, found {len(found.problems)} that could not be "
+            f"({found.problems[0]}); no row was written: correct that, and the same command scores again"
+        )
+    if found.seen:
+        raise DataError(
+            f"{part}: expected images that the model has not seen, found {len(found.seen)} that it was trained on or "
+            f"chosen by ({', '.join(found.seen[:3])}); no row was written: correct splits.toml"
+        )
+
+
 @dataclass
 class Bench:
     """Where runs lie and where rows go.
@@ -119,20 +136,25 @@ class Bench:
     def job(self, run: Run, experiment: str) -> Job:
         """Open the data of a run and find out its inputs."""
         training, scored = open_stage(run.split, run.stage)
-        variant = run.variant
-        inputs = {
+        return Job(run, experiment, training, scored, self.inputs_of(run, training, scored))
+
+    def inputs_of(self, run: Run, training: Dataset, scored: Dataset) -> dict[str, str]:
+        """What the row of a run is repeated for when it changes."""
+        return {
             "data": training.fingerprint,
             # A row that lacks the scores of membranes is scored again, and not trained again.
             "scored data": scored.fingerprint + (" as membranes" if run.split.membranes else ""),
-            "recipe": self.contents(training, variant.recipe, variant.settings, run.minutes),
+            "recipe": self.contents(training, run.variant.recipe, run.variant.settings, run.minutes),
         }
-        return Job(run, experiment, training, scored, inputs)
+
+    def inputs_today(self, run: Run) -> dict[str, str]:
+        """The same, of the data as they lie here now."""
+        return self.inputs_of(run, *open_stage(run.split, run.stage))
 
     def changes(self, job: Job) -> list[str]:
         """Which inputs differ from those of the row that is there."""
         row = self.records.row(job.run)
-        before = job.inputs if row is None else row["inputs"]
-        return [name for name, value in job.inputs.items() if before.get(name) != value]
+        return [] if row is None else differing(row, job.inputs)
 
     def run_folder(self, run: Run) -> Path:
         """Where a run is trained."""
@@ -198,11 +220,16 @@ class Bench:
         return not finished.interrupted
 
     def score(self, job: Job) -> Row:
-        """Score what was learnt, log the look where it was at a test part, and keep the row."""
+        """Score what was learnt, log the look where it was at a test part, and keep the row.
+
+        DataError, without a row and without a look, since nobody has seen a score, where `refuse_unsound` says so.
+        """
         run, folder = job.run, self.run_folder(job.run)
         model = ushape.load(folder)
         tally = MembraneTally() if run.split.membranes else None
-        scores = model.evaluate(job.scored, symmetries=run.variant.rotations, on_image=tally).scores
+        found = model.evaluate(job.scored, symmetries=run.variant.rotations, on_image=tally)
+        refuse_unsound(run, found)
+        scores = found.scores
         kept = {} if tally is None else {"membranes": tally.contents}
         if kept:
             scores = scores | pooled_scores([kept])

@@ -8,9 +8,10 @@ view) are not independent: two parts share no group, or keep a gap of unused pos
 from __future__ import annotations
 
 import hashlib
+import re
 import tomllib
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
@@ -21,10 +22,26 @@ from ushape.data.catalog import open_dataset
 from ushape.data.dataset import Dataset, Sample
 from ushape.errors import DataError
 
-__all__ = ["SPLITS", "Part", "Split", "Stage", "fifth_of", "open_part", "open_stage", "read_splits", "too_near"]
+__all__ = [
+    "SPLITS",
+    "Part",
+    "Split",
+    "Stage",
+    "chosen_by",
+    "common",
+    "fifth_of",
+    "open_part",
+    "open_stage",
+    "part_called",
+    "read_splits",
+    "too_near",
+]
 
 SPLITS = Path(__file__).parent.parent / "splits.toml"
 FIFTHS = 5
+CALLED = re.compile(
+    r"(?P<data>.+?)(?: (?P<positions>\d+-\d+(?:, \d+-\d+)*))?(?: fifths (?P<fifths>\d(?:, \d)*))?", re.DOTALL
+)
 Stage = Literal["tune", "test"]
 
 
@@ -101,10 +118,59 @@ def read_splits(path: Path = SPLITS) -> dict[str, Split]:
         unknown = set(values) - {field.name for field in fields(Split)}
         if unknown:
             raise DataError(f"{path}: expected only known fields in [{name}], found {', '.join(sorted(unknown))}")
-        parts = {key: read_part(value) for key, value in values.items() if isinstance(value, dict)}
-        options = {key: values[key] for key in ("gap", "membranes") if key in values}
-        splits[name] = Split(name, scores=tuple(values["scores"]), **options, **parts)
+        told: dict[str, Any] = {key: read_part(value) for key, value in values.items() if isinstance(value, dict)}
+        told |= {key: values[key] for key in ("gap", "membranes") if key in values}
+        splits[name] = Split(name, scores=tuple(values["scores"]), **told)
     return splits
+
+
+def part_called(text: str) -> Part:
+    """The part that `str` calls so."""
+    found = CALLED.fullmatch(text)
+    if found is None:
+        raise DataError(f"expected what a part is called, such as 'isbi2012 0-7, 22-29', found {text!r}; correct it")
+    blocks = [block.split("-") for block in (found["positions"] or "").split(", ") if block]
+    fifths = [int(fifth) for fifth in (found["fifths"] or "").split(", ") if fifth]
+    return Part(found["data"], tuple((int(first), int(last)) for first, last in blocks), tuple(fifths))
+
+
+def narrower(first: str, second: str) -> str | None:
+    """Of two names of data the one that lies inside the other; None where neither does.
+
+    What stands behind the colon takes some of the samples, and each of its words fewer: `dsb2018:fluorescence` lies
+    inside `dsb2018`, and `dic-hela:01-gold` inside `dic-hela:01`, which lies beside `dic-hela:02`.
+    """
+    (data, _, part), (other, _, others) = first.partition(":"), second.partition(":")
+    words, more = ({word for word in each.split("-") if word} for each in (part, others))
+    if data != other:
+        return None
+    if words <= more:
+        return second
+    return first if more <= words else None
+
+
+def common(first: Part, second: Part) -> Part | None:
+    """What two parts share, as far as their names tell it; None where they share nothing.
+
+    Where one is named by positions and the other by fields of view, they are taken to share what both names say: it
+    would be the worse mistake to call two parts apart that are not.
+    """
+    data = narrower(first.data, second.data)
+    positions, fifths = first.positions or second.positions, first.fifths or second.fifths
+    if first.positions and second.positions:
+        pairs = [(max(a, c), min(b, d)) for a, b in first.positions for c, d in second.positions]
+        positions = tuple(pair for pair in pairs if pair[0] <= pair[1])
+    if first.fifths and second.fifths:
+        fifths = tuple(fifth for fifth in first.fifths if fifth in second.fifths)
+    if data is None or (first.positions and not positions) or (first.fifths and not fifths):
+        return None
+    return Part(data, positions, fifths)
+
+
+def chosen_by(part: Part, splits: Iterable[Split]) -> dict[str, Part]:
+    """What of a part is in the tune parts of splits, by the split's name; other splits are left out."""
+    found = {split.name: common(part, split.tune) for split in splits if split.tune is not None}
+    return {name: shared for name, shared in found.items() if shared is not None}
 
 
 @lru_cache(maxsize=32)

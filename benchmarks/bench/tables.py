@@ -1,19 +1,24 @@
 """Rows become Markdown tables, between two markers of a page; what people wrote around them stays.
 
 Runs whose splits show the same scores share a table. A line of it is a variant on a split in a budget: means over the
-seeds, and their range where there are several. Lines without a row yet are left out, and counted.
+seeds, and their range where there are several. Lines without a row yet are left out, and counted. Rows of earlier days
+are shown as they are and marked: those that other code made, and those of another recipe or of other data than today's.
+
+A block whose first marker says `kept` is history, of rows that are not there any more or stand for something else by
+now: it is replaced only when its list is asked for by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.experiments import Experiment, Run
 from bench.provenance import code_version
 from bench.records import Records, Row
-from bench.splits import Split, Stage
+from bench.splits import Split, Stage, chosen_by, read_splits
 from ushape.errors import DataError
 from ushape.training.checkpoint import write_text
 
@@ -23,6 +28,7 @@ __all__ = [
     "digits",
     "insert_block",
     "insert_table",
+    "is_kept",
     "lines_of",
     "looks_at",
     "markdown",
@@ -34,17 +40,31 @@ __all__ = [
 
 OLDER = "°"
 """Marks rows that other code made than is here now."""
-DIGITS = {"warping error": 5, "split and merger error": 5, "pixel error": 4, "least pixel error": 4}
+CHANGED = "‡"
+"""Marks rows of another recipe or of other data than today's."""
+BEST_THRESHOLDS = (
+    "Scores of membranes (V_rand, V_info, Rand error, warping error and their like) are each at the best of ten "
+    "thresholds, found on the very slices that are scored, as in the challenge: a little flattering, and not at the "
+    "model's own threshold."
+)
+AS_PREDICTED = "Pixel error and IoU are those of the labels as predicted, at the model's own threshold."
+"""Both stand under tables of splits with membranes."""
+DIGITS = {"warping error": 5, "split and merger error": 5}
+DIGITS |= dict.fromkeys(("pixel error", "least pixel error", "pixel F error"), 4)
 """Digits behind the point of scores that say more than three."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a table: its runs, one for each seed, and their rows."""
+    """A line of a table: its runs, one for each seed, and their rows.
+
+    changed  whether one of them is of another recipe or of other data than today's
+    """
 
     data: str
     runs: tuple[Run, ...]
     rows: tuple[Row, ...]
+    changed: bool = False
 
     @property
     def variant(self) -> str:
@@ -86,7 +106,10 @@ def of_one_recipe(pairs: Sequence[tuple[Run, Row]]) -> list[tuple[Run, Row]]:
 
 
 def lines_of(runs: Iterable[Run], records: Records) -> list[Line]:
-    """The lines of some runs, in their order; those without a row, or with one of an earlier recipe, are left out."""
+    """The lines of some runs, in their order; runs without a row are left out, and seeds of an older recipe in a line.
+
+    A line whose rows are all of an earlier recipe is there, and marked where `records` tell what today's is.
+    """
     grouped: dict[tuple[str, str, str], list[tuple[Run, Row]]] = {}
     for run in runs:
         row = records.row(run)
@@ -95,7 +118,8 @@ def lines_of(runs: Iterable[Run], records: Records) -> list[Line]:
     lines = []
     for (name, _, _), found in grouped.items():
         pairs = of_one_recipe(found)
-        lines.append(Line(name, tuple(run for run, _ in pairs), tuple(row for _, row in pairs)))
+        changed = any(records.is_of_other_inputs(run, row) for run, row in pairs)
+        lines.append(Line(name, tuple(run for run, _ in pairs), tuple(row for _, row in pairs), changed))
     return lines
 
 
@@ -115,21 +139,22 @@ def mean_lines(experiment: Experiment, lines: Sequence[Line]) -> list[Line]:
                     if row["seed"] in seeds
                 ]
                 if pairs:
-                    made.append(Line(name, tuple(run for run, _ in pairs), tuple(row for _, row in pairs)))
+                    changed = any(line.changed for line in parts)
+                    made.append(Line(name, tuple(run for run, _ in pairs), tuple(row for _, row in pairs), changed))
     return made
 
 
 def looks_at(line: Line, records: Records) -> str:
-    """How often the test parts of a line were looked at."""
+    """How often each test part of a line, or some of it, was looked at."""
     parts = dict.fromkeys(str(run.split.test) for run in line.runs)
     return " + ".join(str(records.n_looks(part)) for part in parts)
 
 
 def commits(line: Line) -> str:
-    """The commits of a line's rows; marked where the code is another now, or was not committed."""
+    """The commits of a line's rows; marked where code, recipe or data are others now, or were not committed."""
     names = [row["commit"] + ("+" if row["dirty"] else "") for row in line.rows]
     older = any(row["code"] != code_version() for row in line.rows)
-    return " ".join(dict.fromkeys(names)) + (OLDER if older else "")
+    return " ".join(dict.fromkeys(names)) + (OLDER if older else "") + (CHANGED if line.changed else "")
 
 
 def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -151,16 +176,31 @@ def table(lines: Sequence[Line], scores: Sequence[str], stage: Stage, records: R
     return markdown(heads, rows)
 
 
-def notes(lines: Sequence[Line], n_missing: int) -> str:
-    """What stands under a table: what was scored, on which machine, what is missing, what the marks mean."""
+def also_chosen_by(lines: Sequence[Line], splits: Mapping[str, Split]) -> list[str]:
+    """A sentence about what of the test parts is the tune part of other splits; none where nothing is."""
+    tests = dict.fromkeys(run.split.test for line in lines for run in line.runs if run.stage == "test")
+    shared = [f"{name} by {part}" for test in tests for name, part in chosen_by(test, splits.values()).items()]
+    told = f"Other splits choose by some of what is scored here: {'; '.join(dict.fromkeys(shared))}."
+    return [told] if shared else []
+
+
+def notes(lines: Sequence[Line], n_missing: int, splits: Mapping[str, Split] | None = None) -> str:
+    """What stands under a table: what was scored, on which machine, what is missing, what the marks mean.
+
+    splits  all there are, for what test parts share with tune parts; default: those of splits.toml
+    """
     rows = [row for line in lines for row in line.rows]
     parts = dict.fromkeys(f"{row['split']}: {row['trained on']} to {row['scored on']}" for row in rows)
     told = [f"Trained on and scored on: {'; '.join(parts)}."]
+    told += also_chosen_by(lines, read_splits() if splits is None else splits)
+    of_membranes = [run.split.scores for line in lines for run in line.runs if run.split.membranes]
+    told += [BEST_THRESHOLDS] if of_membranes else []
+    told += [AS_PREDICTED] if any("pixel error" in scores for scores in of_membranes) else []
     told += [f"Machine: {'; '.join(dict.fromkeys(row['machine'] for row in rows))}."]
     told += [f"{n_missing} of {n_missing + len(rows)} runs are still missing."] if n_missing else []
-    told += (
-        [f"{OLDER}: other code than this made the row."] if any(commits(line).endswith(OLDER) for line in lines) else []
-    )
+    marks = "".join(map(commits, lines))
+    told += [f"{OLDER}: other code than this made the row."] if OLDER in marks else []
+    told += [f"{CHANGED}: of another recipe or of other data than today's."] if CHANGED in marks else []
     told += ["+: with changes that were not committed."] if any(row["dirty"] for row in rows) else []
     return "\n".join(told)
 
@@ -178,17 +218,30 @@ def render(experiment: Experiment, splits: dict[str, Split], records: Records) -
             told = "Scored on tune: used for choosing" if stage == "tune" else "Scored on test, each look counted"
             texts += [f"{told}.", table(lines, scores, stage, records)]
         if found:
-            texts.append(notes(found, len(runs) - sum(len(line.rows) for line in found)))
+            texts.append(notes(found, len(runs) - sum(len(line.rows) for line in found), splits))
     return "\n\n".join([experiment.about, *texts]) if texts else ""
+
+
+def first_marker(page: Path, name: str) -> str:
+    """The first marker of a block as a page has it: the name, perhaps with `, kept` behind it; '' without a block."""
+    old = page.read_text("utf-8") if page.exists() else ""
+    found = re.search(f"<!-- {re.escape(name)}(, kept)? -->", old)
+    return found[0] if found else ""
+
+
+def is_kept(page: Path, experiment: Experiment) -> bool:
+    """Whether a list's block in a page is history, and to be left as it is."""
+    return first_marker(page, f"benchmark {experiment.name}").endswith(", kept -->")
 
 
 def insert_block(page: Path, name: str, title: str, text: str) -> None:
     """Put a text into a page: between the markers of this name, or with a heading at the end where there are none."""
-    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    end = f"<!-- end of {name} -->"
     old = page.read_text("utf-8") if page.exists() else ""
-    block = f"{begin}\n{text}\n{end}"
-    before, found, rest = old.partition(begin)
-    if found:
+    block = f"<!-- {name} -->\n{text}\n{end}"
+    begin = first_marker(page, name)
+    if begin:
+        before, _, rest = old.partition(begin)
         _, closed, after = rest.partition(end)
         if not closed:
             raise DataError(f"{page}: expected {end} behind {begin}, found none; add it")

@@ -130,10 +130,10 @@ def hold_out(
         training, validation, sentence = cut_image(filled[0], margin)
         return [training, *empty], [validation], sentence
     samples, series = with_series(examples)
-    first, second = split_whole(dataset, examples, samples, share)
+    first, second = split_whole(dataset, examples, share, samples)
     if not any(map(is_annotated, first)) or not any(map(is_annotated, second)):
         # Where all objects fell to one side nothing could be learnt, or nothing be judged.
-        first, second = split_whole(dataset, filled, [example.sample for example in filled], share)
+        first, second = split_whole(dataset, filled, share)
         return [*first, *empty], second, ""
     if not series:
         return first, second, ""
@@ -145,13 +145,13 @@ def hold_out(
 
 
 def split_whole(
-    dataset: Dataset, examples: Sequence[Example], samples: Sequence[Sample], fraction: float
+    dataset: Dataset, examples: Sequence[Example], fraction: float, samples: Sequence[Sample] | None = None
 ) -> tuple[list[Example], list[Example]]:
     """(training, validation): `split_validation`, after reading, so that a file that cannot be used leaves no hole.
 
-    samples  those of the examples, perhaps with groups that became known
+    samples  those of the examples, with groups that became known by reading
     """
     by_name = {example.sample.name: example for example in examples}
-    parts = split_validation(dataset.subset(samples), fraction)
+    parts = split_validation(dataset.subset(samples or [example.sample for example in examples]), fraction)
     first, second = ([by_name[sample.name] for sample in part.samples] for part in parts)
     return first, second
