@@ -25,6 +25,7 @@ from ushape.training.series import with_series
 
 __all__ = ["cut_image", "hold_out", "representative_window"]
 
+MOST_PLACES = 9
 QUARTER = 4
 """The held-out share of a single image is one in so many; the gap takes no more than that either."""
 
@@ -32,8 +33,9 @@ QUARTER = 4
 def representative_window(example: Example, pixels: int) -> Example:
     """The example itself, or a window of at most so many pixels where it has more.
 
-    Long sides are cut first. Of windows half a side apart it is the one that is most like the whole in how much of it
-    is annotated, and how much of that is foreground; one that holds something to find, where there is any.
+    Long sides are cut first. Of windows about half a side apart, up to MOST_PLACES along an axis, it is the one that is
+    most like the whole in how much of it is annotated, and how much of that is foreground; one that holds something to
+    find, where there is any.
     """
     mask = example.mask
     if mask.size <= pixels:
@@ -42,7 +44,10 @@ def representative_window(example: Example, pixels: int) -> Example:
     while math.prod(min(n, side) for n in mask.shape) > pixels:
         side -= 1
     sides = [min(n, side) for n in mask.shape]
-    starts = [[*range(0, n - s, max(1, s // 2)), n - s] for n, s in zip(mask.shape, sides, strict=True)]
+    starts = [
+        np.unique(np.linspace(0, n - s, min(MOST_PLACES, 1 + 2 * (n - s) // s)).round().astype(int))
+        for n, s in zip(mask.shape, sides, strict=True)
+    ]
 
     def shares(part: NDArray[np.int32]) -> tuple[float, float]:
         labelled = int(np.count_nonzero(part >= 0))
