@@ -21,10 +21,12 @@ from bench.provenance import RecipeContents, code_version, recipe_fingerprint, s
 from bench.records import Records
 from bench.splits import Part, Split, opened, read_splits
 from conftest import disc_image
+from ushape.data.dataset import Dataset, Sample
 from ushape.errors import DataError, RecipeError
 from ushape.training import rules
 from ushape.training.examples import DataSummary
 from ushape.training.listening import Listener
+from ushape.training.planning import make_plan
 from ushape.training.recipe import write_recipe
 from ushape.training.rules import plan_recipe
 
@@ -616,3 +618,13 @@ def test_a_later_field_that_changes_nothing_leaves_rows_as_they_are():
     assert recipe_fingerprint(recipe) == short_hash(before)
     clipped = replace(recipe, optimiser=replace(recipe.optimiser, clip=0.5))
     assert recipe_fingerprint(clipped) != recipe_fingerprint(recipe)
+
+
+def test_a_row_is_of_what_the_rules_looked_at():
+    """Structures of two classes decide about the working scale, and so belong to a recipe's fingerprint."""
+    rows = (np.arange(200) + 40) % 80 >= 10
+    mask = (rows[:, None] & rows).astype(np.int32)
+    samples = tuple(Sample(f"m{n}", lambda: mask[None].astype(np.float32), lambda: mask) for n in range(2))
+    dataset = Dataset("membranes", samples, "semantic", ("membrane", "cell"))
+    summary = provenance.summary_of(dataset)
+    assert provenance.plan_for(summary, "auto", (), None).network.scale == make_plan(dataset).recipe.network.scale == 2

@@ -24,7 +24,8 @@ import torch
 import ushape
 from ushape.data.dataset import Dataset
 from ushape.network.hardware import choose_device, describe_device
-from ushape.training.examples import DataSummary, read_examples, summarise
+from ushape.training.examples import DataSummary, read_examples
+from ushape.training.planning import understand
 from ushape.training.recipe import Recipe, with_settings, write_recipe
 from ushape.training.rules import TRAINING_SHARE, Speed, paper_recipe, plan_recipe
 
@@ -125,7 +126,7 @@ def recipe_fingerprint(recipe: Recipe) -> str:
 
 def summary_of(dataset: Dataset) -> DataSummary:
     """What the planning rules look at; all images are read."""
-    return summarise(dataset, read_examples(dataset.samples)[0])
+    return understand(dataset, read_examples(dataset.samples)[0])
 
 
 def plan_for(summary: DataSummary, name: str, settings: Sequence[str], minutes: float | None) -> Recipe:

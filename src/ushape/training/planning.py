@@ -33,7 +33,7 @@ from ushape.training.rules import TRAINING_SHARE, Speed, paper_recipe, plan_reci
 from ushape.training.schedule import Plan
 from ushape.training.transfer import like_network_of
 
-__all__ = ["Planned", "make_plan", "measure_label_speed", "measure_speed"]
+__all__ = ["Planned", "make_plan", "measure_label_speed", "measure_speed", "understand"]
 
 STEPS_TIMED = 6
 """Steps of which the fastest counts: the first ones of a process are slow, and other work disturbs some."""
@@ -230,6 +230,14 @@ def told_of_start(recipe: Recipe, start: Model | None, dataset: Dataset, held_ou
     return replace(recipe, reasons=(*recipe.reasons, told))
 
 
+def understand(dataset: Dataset, examples: Sequence[Example]) -> DataSummary:
+    """All that the rules look at; DataError when the images cannot be trained on together."""
+    summary = with_structures(summarise(dataset, examples), examples)
+    if summary.task == "classification":
+        summary = replace(summary, neighbours=ask_neighbours(examples))
+    return summary
+
+
 def make_plan(
     dataset: Dataset,
     *,
@@ -253,9 +261,7 @@ def make_plan(
         validation = like_training(dataset, validation)
     examples, problems = read_examples(dataset.samples)
     read = examples
-    summary = with_structures(summarise(replace(dataset, problems=(*dataset.problems, *problems)), examples), examples)
-    if summary.task == "classification":
-        summary = replace(summary, neighbours=ask_neighbours(examples))
+    summary = understand(replace(dataset, problems=(*dataset.problems, *problems)), examples)
     seconds = None if minutes is None else 60 * minutes * TRAINING_SHARE
     chosen = choose_recipe(recipe, settings, summary, seconds, choose_device(device), start)
     findings = list(dataset.findings)
