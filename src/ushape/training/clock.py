@@ -50,6 +50,7 @@ class Pace:
     step_seconds    of one training step
     image_seconds   of predicting one validation image
     decide_seconds  of reading objects or classes from one image's maps
+    n_watching      how often the maps of an image that is watched are read
     """
 
     clock: Clock
@@ -57,16 +58,22 @@ class Pace:
     step_seconds: float | None = None
     image_seconds: float = 0.0
     decide_seconds: float = 0.0
+    n_watching: int = 1
 
-    def affordable(self, count: int, share: float, times: int = 1, views: int = 1) -> int:
-        """How many of `count` images can be looked at `times` times within a share of the budget; at least one.
+    @property
+    def watch_seconds(self) -> float:
+        """Of one look at an image that is watched."""
+        return self.image_seconds + self.n_watching * self.decide_seconds
 
-        views  turned copies of each image that are averaged; 0 where its maps are there already
-        """
-        each = (self.image_seconds * views + self.decide_seconds) * times
+    def affordable(self, count: int, share: float, each: float) -> int:
+        """How many of `count` images, of `each` seconds, have room in a share of the budget; at least one."""
         if self.minutes is None or each <= 0:
             return count
         return max(1, min(count, int(60 * self.minutes * share / each)))
+
+    def judge_seconds(self, views: int = 1) -> float:
+        """Of one image that is scored at the end; `views` turned copies of it are averaged."""
+        return views * self.image_seconds + self.decide_seconds
 
     def affordable_share(self, views: int, n_tried: int) -> float:
         """What share of the image that was timed, 1 and more being all of it, has room in its shares of the budget.
@@ -78,8 +85,8 @@ class Pace:
             return math.inf
         seconds = 60 * self.minutes
         costs = (
-            (WATCHING_SHARE, VALIDATIONS * (self.image_seconds + self.decide_seconds)),
-            (JUDGING_SHARE, views * self.image_seconds + self.decide_seconds),
+            (WATCHING_SHARE, VALIDATIONS * self.watch_seconds),
+            (JUDGING_SHARE, self.judge_seconds(views)),
             (TUNING_SHARE, n_tried * self.decide_seconds),
         )
         return min(share * seconds / cost if cost > 0 else math.inf for share, cost in costs)
@@ -90,8 +97,7 @@ class Pace:
         n_tried  decisions that are tried on maps, those of all images together
         views    turned copies of each judged image that are averaged
         """
-        decided = n_watched + n_judged + n_tried
-        looking = self.decide_seconds * decided + self.image_seconds * (n_watched + views * n_judged)
+        looking = n_watched * self.watch_seconds + n_judged * self.judge_seconds(views) + n_tried * self.decide_seconds
         return 1.1 * looking + REPORT_SECONDS
 
     def stop(self, step: int, planned: int, n_watched: int, ending: float, validated: float = 1.0) -> int:
@@ -104,6 +110,6 @@ class Pace:
             return max(planned, step + FIRST_GUESS)
         # The last of all is counted with the end of the run.
         ahead = max(0.0, VALIDATIONS * (validated - step / max(planned, 1)) - (validated == 1))
-        watching = ahead * n_watched * (self.image_seconds + self.decide_seconds)
+        watching = ahead * n_watched * self.watch_seconds
         left = 60 * self.minutes - self.clock.seconds() - ending - watching
         return step + max(0, int(left / self.step_seconds))

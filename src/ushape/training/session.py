@@ -124,6 +124,9 @@ class Session:
         self.judge = Judge(self.task, planned.summary.classes, self.recipe.encoding)
         self.decision = self.judge.first_decision([e.mask for e in planned.training], planned.summary.dims)
         self.watched = spread(planned.validation, self.most_watched)
+        if self.task != "classification":
+            # Once to time it, and by each of the decisions that tell how good maps are.
+            self.pace.n_watching = 1 + len(few_decisions(self.decision, self.recipe.encoding))
 
     def make_batches(self, examples: Sequence[Example]) -> Callable[[int], Batch]:
         """What gives batch k of these images."""
@@ -202,14 +205,14 @@ class Session:
         # Those that are watched all the time are affordable at the end too, unless each is then looked at several times
         # over.
         least = len(self.watched) if views == 1 else 1
-        return spread(held, max(least, self.pace.affordable(len(held), JUDGING_SHARE, views=views)))
+        return spread(held, max(least, self.pace.affordable(len(held), JUDGING_SHARE, self.pace.judge_seconds(views))))
 
     def tuned(self) -> list[Example]:
         """Those of them that thresholds are tuned on; none where masks hold three classes and more."""
         if not self.judge.tunes:
             return []
         judged = self.judged()
-        n = self.pace.affordable(len(judged), TUNING_SHARE, times=self.judge.n_tried, views=0)
+        n = self.pace.affordable(len(judged), TUNING_SHARE, self.judge.n_tried * self.pace.decide_seconds)
         return spread(judged, min(TUNING_IMAGES, n))
 
     def plan(self, stop: int) -> None:
@@ -290,7 +293,8 @@ class Session:
             fitting = self.watched[0].mask.size / size
             self.pace.image_seconds *= fitting
             self.pace.decide_seconds *= fitting
-        self.watched = spread(self.watched, self.pace.affordable(len(self.watched), WATCHING_SHARE, VALIDATIONS))
+        each = VALIDATIONS * self.pace.watch_seconds
+        self.watched = spread(self.watched, self.pace.affordable(len(self.watched), WATCHING_SHARE, each))
 
     def look_at_windows(self, pixels: int) -> None:
         """Look at no more than so many pixels of each held-out image from now on."""
