@@ -115,6 +115,12 @@ def test_the_deformation_of_small_patches_folds_nothing():
         assert any(f"deformed by about {recipe.augmentation.elastic:g} px" in reason for reason in recipe.reasons)
 
 
+def test_volumes_are_turned_a_little_and_images_freely():
+    volumes = plan_recipe(replace(CELLS, sizes=((60, 60, 60),) * 10))
+    assert (volumes.augmentation.rotation, plan_recipe(CELLS).augmentation.rotation) == (15.0, 180.0)
+    assert any("turned by up to 15 degrees" in reason for reason in volumes.reasons)
+
+
 def test_stray_pixels_of_a_class_do_not_weigh_without_limit():
     rare, rarest = (class_weights((1 - share, share), 0.5)[1] for share in (0.01, 1e-6))
     assert rare < rarest < 1.2 * rare

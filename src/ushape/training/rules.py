@@ -96,6 +96,9 @@ ONE_IMAGE = Augmentation(zoom=1.5, contrast=1.6, gamma=1.6, brightness=0.3, nois
 ELASTIC_PER_SIDE = 10 / 256
 """Deviation of the displacements by the shorter side of a patch, up to the paper's 10 px: on the nodes of a small patch
 10 px would fold the image over, 26 % of a patch of 32 x 32 px and 15 % of one of 40 x 56 x 40."""
+VOLUME_ROTATION = 15.0
+"""Degrees by which volumes are turned, at most: those of a body lie alike, and 0.03 Dice were lost to free rotation
+(docs/results.md)."""
 RIMS_PER_DIAMETER = 28
 """A rim is the diameter divided by this: 4 px for cells of 110 px."""
 
@@ -269,8 +272,12 @@ def plan_recipe(summary: DataSummary, *, seconds: float | None = None, speed: Sp
         "small steps learn more than few large ones in the same time"
     )
     augmentation = replace(augmentation, elastic=min(augmentation.elastic, round(ELASTIC_PER_SIDE * min(patch), 1)))
+    turned = "by any angle"
+    if summary.dims == 3:
+        augmentation = replace(augmentation, rotation=VOLUME_ROTATION)
+        turned = f"by up to {VOLUME_ROTATION:g} degrees, as volumes mostly lie alike (--set augmentation.rotation=180)"
     reasons.append(
-        f"each patch is mirrored and turned by any angle, zoomed by up to {augmentation.zoom:g}, deformed by about "
+        f"each patch is mirrored and turned {turned}, zoomed by up to {augmentation.zoom:g}, deformed by about "
         f"{augmentation.elastic:g} px and changed in its grey values; where left and right are told apart, "
         "--set augmentation.mirror=false"
     )
