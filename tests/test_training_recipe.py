@@ -12,6 +12,7 @@ from ushape.data.dataset import Dataset, Sample
 from ushape.errors import RecipeError
 from ushape.training.augment import draw_warp, warp_coordinates
 from ushape.training.examples import DataSummary, Example, central, summarise, with_structures
+from ushape.training.orientation import Orientation
 from ushape.training.planning import make_plan
 from ushape.training.recipe import read_recipe, with_settings, write_recipe
 from ushape.training.rules import Speed, choose_width, class_weights, paper_recipe, plan_recipe, working_scale
@@ -115,10 +116,35 @@ def test_the_deformation_of_small_patches_folds_nothing():
         assert any(f"deformed by about {recipe.augmentation.elastic:g} px" in reason for reason in recipe.reasons)
 
 
-def test_volumes_are_turned_a_little_and_images_freely():
-    volumes = plan_recipe(replace(CELLS, sizes=((60, 60, 60),) * 10))
-    assert (volumes.augmentation.rotation, plan_recipe(CELLS).augmentation.rotation) == (15.0, 180.0)
-    assert any("turned by up to 15 degrees" in reason for reason in volumes.reasons)
+@pytest.mark.parametrize(
+    ("asked", "mirror", "rotation", "words"),
+    [
+        (None, True, 180.0, "mirrored and turned by any angle (there are too few images to ask"),
+        (Orientation(0.0, 0.0, 0.0), True, 180.0, "mirrored and turned by any angle, since masks are then as"),
+        (
+            Orientation(0.71, 0.07, 0.12),
+            False,
+            15.0,
+            "not mirrored, and turned by up to 15 degrees, since masks of",
+        ),
+        (Orientation(0.71, 0.68, 0.12), True, 15.0, "is mirrored, and turned by up to 15 degrees, since masks of"),
+        (
+            Orientation(0.71, 0.07, 0.68),
+            False,
+            180.0,
+            "is not mirrored, and turned by any angle, since masks of",
+        ),
+        (Orientation(0.71, 0.68, 0.68), True, 180.0, "mirrored and turned by any angle, since masks are then as"),
+    ],
+)
+def test_images_that_lie_alike_are_not_shown_the_other_way_round(asked, mirror, rotation, words):
+    two = replace(MEMBRANES, orientation=asked)
+    for summary in (replace(CELLS, orientation=asked), two):
+        recipe = plan_recipe(summary)
+        assert (recipe.augmentation.mirror, recipe.augmentation.rotation) == (mirror, rotation)
+        assert any(words in reason for reason in recipe.reasons)
+    # Nor are predictions averages over copies that are.
+    assert plan_recipe(two).rotations == (8 if (mirror, rotation) == (True, 180.0) else 1)
 
 
 def test_stray_pixels_of_a_class_do_not_weigh_without_limit():

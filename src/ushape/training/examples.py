@@ -26,6 +26,7 @@ from ushape.targets.instances import typical_diameter
 from ushape.targets.maps import encode
 from ushape.targets.structures import piece_diameter, thickness
 from ushape.training.batches import TrainingImage, to_training_image
+from ushape.training.orientation import Orientation
 from ushape.training.recipe import Recipe
 
 __all__ = [
@@ -96,6 +97,7 @@ class DataSummary:
     thickness   of two classes in images: how many pixels the rarer one is across; else None
     n_annotated images in which there is something to find, which others may not have; None for as many as images
     neighbours  what classified images say about being mirrored and turned; None where they say nothing
+    orientation how well masks of different images agree, mirrored and turned too; None where too few were asked
     """
 
     name: str
@@ -113,6 +115,7 @@ class DataSummary:
     pieces: float | None = None
     thickness: float | None = None
     n_annotated: int | None = None
+    orientation: Orientation | None = None
 
     @property
     def has_one_annotated(self) -> bool:

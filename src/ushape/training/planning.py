@@ -28,9 +28,11 @@ from ushape.training.examples import DataSummary, Example, read_examples, summar
 from ushape.training.holdout import hold_out
 from ushape.training.label_batches import LabelBatches
 from ushape.training.loop import new_state, train_steps
+from ushape.training.orientation import ask_orientation
 from ushape.training.recipe import Recipe, read_recipe, with_settings
 from ushape.training.rules import TRAINING_SHARE, Speed, paper_recipe, plan_recipe, work
 from ushape.training.schedule import Plan
+from ushape.training.series import with_series
 from ushape.training.transfer import like_network_of
 
 __all__ = ["Planned", "make_plan", "measure_label_speed", "measure_speed", "understand"]
@@ -234,8 +236,11 @@ def understand(dataset: Dataset, examples: Sequence[Example]) -> DataSummary:
     """All that the rules look at; DataError when the images cannot be trained on together."""
     summary = with_structures(summarise(dataset, examples), examples)
     if summary.task == "classification":
-        summary = replace(summary, neighbours=ask_neighbours(examples))
-    return summary
+        return replace(summary, neighbours=ask_neighbours(examples))
+    samples, _ = with_series(examples)
+    groups = [sample.group or sample.name for sample in samples]
+    classes = len(summary.classes) if summary.task == "semantic" else 0
+    return replace(summary, orientation=ask_orientation([e.mask for e in examples], groups, classes=classes))
 
 
 def make_plan(
@@ -270,7 +275,7 @@ def make_plan(
         chosen = told_of_start(chosen, start, dataset, held_out)
         findings += [sentence] if sentence else []
         # What decided about the recipe was asked of all images, and is not asked again.
-        asked = {name: getattr(summary, name) for name in ("neighbours", "pieces", "thickness")}
+        asked = {name: getattr(summary, name) for name in ("neighbours", "pieces", "thickness", "orientation")}
         summary = replace(summarise(dataset, examples), **asked)
     else:
         held_out, more = read_examples(validation.samples)

@@ -96,9 +96,12 @@ ONE_IMAGE = Augmentation(zoom=1.5, contrast=1.6, gamma=1.6, brightness=0.3, nois
 ELASTIC_PER_SIDE = 10 / 256
 """Deviation of the displacements by the shorter side of a patch, up to the paper's 10 px: on the nodes of a small patch
 10 px would fold the image over, 26 % of a patch of 32 x 32 px and 15 % of one of 40 x 56 x 40."""
-VOLUME_ROTATION = 15.0
-"""Degrees by which volumes are turned, at most: those of a body lie alike, and 0.03 Dice were lost to free rotation
-(docs/results.md)."""
+ALIKE, LESS_ALIKE = 0.3, 0.2
+"""Correlation of masks of different images from which they lie alike, and how much less of it is left when they are
+mirrored or turned where that matters. Between 0.71, 0.07 and 0.12 of the hippocampus and 0.0 of nuclei."""
+ALIKE_ROTATION = 15.0
+"""Degrees by which images that lie alike are turned, at most: 0.03 Dice were lost to free rotation, and as much again
+to mirrors (docs/results.md)."""
 RIMS_PER_DIAMETER = 28
 """A rim is the diameter divided by this: 4 px for cells of 110 px."""
 
@@ -226,9 +229,28 @@ def choose_encoding(summary: DataSummary) -> tuple[Encoding, str]:
     )
 
 
+def choose_orientation(summary: DataSummary) -> tuple[bool, float, str]:
+    """(whether patches are mirrored, degrees that they are turned by, sentence): less where images lie alike."""
+    asked, full = summary.orientation, Augmentation()
+    free = "mirrored and turned by any angle"
+    if asked is None:
+        return full.mirror, full.rotation, f"{free} (there are too few images to ask whether they lie alike)"
+    mirror = asked.plain < ALIKE or asked.plain - asked.mirrored < LESS_ALIKE
+    turns = asked.plain < ALIKE or asked.plain - asked.turned < LESS_ALIKE
+    if mirror and turns:
+        return full.mirror, full.rotation, f"{free}, since masks are then as much, or as little, alike as they are"
+    told = (
+        f"masks of different images agree by {asked.plain:.2f}, mirrored by {asked.mirrored:.2f} and turned by "
+        f"{asked.turned:.2f}"
+    )
+    rotation, angle = (full.rotation, "any angle") if turns else (ALIKE_ROTATION, f"up to {ALIKE_ROTATION:g} degrees")
+    return mirror, rotation, f"{'' if mirror else 'not '}mirrored, and turned by {angle}, since {told}"
+
+
 def choose_rotations(summary: DataSummary) -> tuple[int, str]:
     """(turned and mirrored copies that predictions average over, sentence): 8 for images of two classes, else 1."""
-    if summary.task != "semantic" or summary.dims != 2 or len(summary.classes) != 2:
+    free = choose_orientation(summary)[:2] == (Augmentation().mirror, Augmentation().rotation)
+    if summary.task != "semantic" or summary.dims != 2 or len(summary.classes) != 2 or not free:
         return 1, ""
     return 8, (
         "predictions are averages over 8 turned and mirrored copies of an image: of two classes one often keeps the "
@@ -272,14 +294,11 @@ def plan_recipe(summary: DataSummary, *, seconds: float | None = None, speed: Sp
         "small steps learn more than few large ones in the same time"
     )
     augmentation = replace(augmentation, elastic=min(augmentation.elastic, round(ELASTIC_PER_SIDE * min(patch), 1)))
-    turned = "by any angle"
-    if summary.dims == 3:
-        augmentation = replace(augmentation, rotation=VOLUME_ROTATION)
-        turned = f"by up to {VOLUME_ROTATION:g} degrees, as volumes mostly lie alike (--set augmentation.rotation=180)"
+    mirror, rotation, reason = choose_orientation(summary)
+    augmentation = replace(augmentation, mirror=mirror, rotation=rotation)
     reasons.append(
-        f"each patch is mirrored and turned {turned}, zoomed by up to {augmentation.zoom:g}, deformed by about "
-        f"{augmentation.elastic:g} px and changed in its grey values; where left and right are told apart, "
-        "--set augmentation.mirror=false"
+        f"each patch is {reason}; it is zoomed by up to {augmentation.zoom:g}, deformed by about "
+        f"{augmentation.elastic:g} px and changed in its grey values"
     )
     working_pixels = batch * math.prod(patch) // scale**summary.dims
     wanted = SMALL_STEPS_WANTED if small else STEPS_WANTED
