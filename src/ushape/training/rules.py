@@ -65,7 +65,8 @@ ROUNDS_WANTED = 8
 HALF_FROM, QUARTER_FROM = 57, 160
 """Pixels across from which objects are seen at half the resolution and at a quarter: 28 px are enough for their shape,
 and few enough for the whole of one to be seen. Cells of 113 to 120 px still gain from half (docs/results.md). Each time
-objects are twice as large again, so is the scale, so that a patch still holds one; that was not tried."""
+objects are twice as large again, so is the scale, so that a patch still holds one: cells of 448 px are seen as well at
+an eighth as ones of 112 px at half, and at a quarter much worse."""
 LARGEST_SCALE = 16
 THINNEST = 3
 """Pixels across of the rarer of two classes on the working grid, at least: thinner ones would break."""
