@@ -6,6 +6,7 @@ import pytest
 from conftest import disc_dataset, disc_image
 from ushape.data.dataset import Sample
 from ushape.errors import DataError
+from ushape.preparation import Preparation
 from ushape.training.examples import Example, read_examples
 from ushape.training.holdout import cut_image, hold_out, representative_window
 from ushape.training.planning import make_plan
@@ -137,23 +138,39 @@ def test_a_window_is_as_large_as_asked_and_like_the_whole():
     mask = np.zeros((400, 1000), np.int32)
     mask[:, 500:750:2] = 1
     mask[:, 750:] = 1
-    whole = example(mask)
-    assert representative_window(whole, mask.size) is whole
-    part = representative_window(whole, 200 * 400)
+    whole, prepare = example(mask), Preparation()
+    assert representative_window(whole, mask.size, prepare) is whole
+    part = representative_window(whole, 200 * 400, prepare)
     assert part.mask.shape == part.image.shape[1:]
     assert part.mask.size <= 200 * 400 < 1.02 * part.mask.size
     # 37.5 % of all is foreground; the most of it, or none, would be as easy to find.
     assert (part.mask > 0).mean() == pytest.approx(0.375, abs=0.13)
     # Long sides first: a stack keeps its slices.
-    assert representative_window(example(np.ones((8, 300, 300), np.int32)), 8 * 100 * 100).mask.shape == (8, 100, 100)
+    stack = example(np.ones((8, 300, 300), np.int32))
+    assert representative_window(stack, 8 * 100 * 100, Preparation(dims=3)).mask.shape == (8, 100, 100)
 
 
-def test_a_window_holds_something_to_find_and_little_that_nobody_annotated():
-    mask = np.full((300, 300), -1, np.int32)
-    mask[200:280, 20:100] = 0
-    mask[230:240, 50:60] = 3
-    part = representative_window(example(mask), 100 * 100)
+def test_a_window_holds_something_to_find_wherever_it_lies():
+    mask = np.full((4000, 4000), -1, np.int32)
+    mask[2000:2800, 200:1000] = 0
+    mask[2310:2340, 510:540] = 3
+    part = representative_window(example(mask), 100 * 100, Preparation())
     assert (part.mask == 3).any()
+
+
+def test_a_window_is_prepared_as_a_part_of_the_whole():
+    image, mask = (np.tile(each, (4, 5)) for each in disc_image(0))
+    image = image * np.linspace(1, 3, image.shape[2])
+    whole = Example(Sample("a", lambda: image, lambda: mask), image, mask)
+    prepare = Preparation()
+    part = representative_window(whole, 100 * 100, prepare)
+    assert part.prepared is not None
+    assert part.prepared.shape == part.image.shape
+    # One linear map for the whole image, and not that of the part alone.
+    low, high = part.image.min(), part.image.max()
+    scale = (part.prepared.max() - part.prepared.min()) / (high - low)
+    assert scale == pytest.approx(1 / image.std(), rel=1e-3)
+    assert abs(float(part.prepared.mean())) > 0.1 > abs(float(prepare(part.image).mean()))
 
 
 def test_validation_data_that_were_trained_on_are_told():

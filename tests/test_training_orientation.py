@@ -57,16 +57,50 @@ def test_images_of_one_group_and_too_few_are_not_asked():
     assert ask_orientation(masks, ["movie"] * 10, classes=3) is None
     assert ask_orientation(masks[: FEWEST - 1], names(FEWEST - 1), classes=3) is None
     assert ask_orientation([np.zeros((9, 9), np.int32)] * 9, names(9), classes=3) is None
-    # Of groups as many as of images: only pairs across them count.
-    shuffled = [m if i % 2 else m[::-1] for i, m in enumerate(masks)]
-    found = ask_orientation(shuffled, [f"g{i}" for i in range(10)], classes=3)
+    # Only pairs across groups count: here each group lies as it likes, and agrees with itself alone.
+    rng = np.random.default_rng(0)
+    scattered = [(rng.random((64, 64)) > 0.9).astype(np.int32) for _ in range(8)]
+    found = ask_orientation(scattered * 4, [f"g{i}" for i in range(8)] * 4, classes=0)
     assert found is not None
-    assert found.plain < 0.5
+    assert abs(found.plain) < 0.1
+
+
+def test_where_people_annotated_says_nothing():
+    rng = np.random.default_rng(0)
+    masks = []
+    for _ in range(12):
+        mask = np.full((64, 64), -1, np.int32)
+        mask[:32, :32] = rng.random((32, 32)) > 0.8
+        masks.append(mask)
+    assert ask_orientation(masks, names(12), classes=0) is None
+
+
+def test_chance_makes_hardly_any_masks_agree():
+    rng, found = np.random.default_rng(0), 0
+    y, x = np.mgrid[:64, :64]
+    for _ in range(200):
+        places = rng.integers(8, 56, (FEWEST, 2))
+        masks = [((y - r) ** 2 + (x - c) ** 2 < 64).astype(np.int32) for r, c in places]
+        asked = ask_orientation(masks, names(FEWEST), classes=0)
+        assert asked is not None
+        found += asked.plain > 0.3
+    assert found <= 4
+
+
+def test_of_many_classes_the_large_ones_are_asked():
+    masks = []
+    for mask in organs(10):
+        many = mask * 10
+        many[20, :30] = np.arange(30) + 40
+        masks.append(many)
+    found = ask_orientation(masks, names(10), classes=80)
+    assert found is not None
+    assert found.plain > 0.6 > found.mirrored
 
 
 def test_a_plan_asks_the_masks():
     recipe = make_plan(disc_dataset(12)).recipe
-    assert any("mirrored and turned by any angle" in reason for reason in recipe.reasons)
+    assert any("mirrored and turned by any angle, since" in reason for reason in recipe.reasons)
     data = disc_dataset(12)
     alike = data.subset([replace(s, mask=lambda: organs(1, (64, 64))[0]) for s in data.samples])
     assert not make_plan(alike).recipe.augmentation.mirror

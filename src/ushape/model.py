@@ -254,7 +254,12 @@ class Model:
         if self.task == "classification":
             probabilities: NDArray[np.float32] = self.classify([image])[0]
             return probabilities
-        prepared = self.preparation(image)
+        return self.maps_of_prepared(self.preparation(image), symmetries=symmetries, progress=progress)
+
+    def maps_of_prepared(
+        self, prepared: NDArray[np.float32], *, symmetries: int | None = None, progress: Progress | None = None
+    ) -> NDArray[np.float32]:
+        """`maps` of what the preparation made of an image, or of a part of that."""
         geometry = self.tile_geometry
         tile_size = self.largest_tile()
         rotations = self.rotations if symmetries is None else symmetries

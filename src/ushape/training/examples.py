@@ -59,11 +59,14 @@ class Example:
     """A sample that has been read: image (C, *space) as in the file, mask (*space) int32.
 
     Where the whole image has one class, the mask is that class: () int32.
+
+    prepared  of a part of an image what the preparation made of it as a part of the whole; None for whole images
     """
 
     sample: Sample
     image: NDArray[Any]
     mask: NDArray[np.int32]
+    prepared: NDArray[np.float32] | None = None
 
 
 class Neighbours(NamedTuple):

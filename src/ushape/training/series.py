@@ -12,23 +12,27 @@ and 0.01.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ushape.data.dataset import Sample
 from ushape.training.examples import Example
 
-__all__ = ["are_neighbours", "with_series"]
+__all__ = ["are_neighbours", "find_series"]
 
 Image = NDArray[Any]
 
 FEWEST = 8
 """Images of which an order can be told from chance."""
+MOST = 500
+"""Images of a series that are compared; the first ones, where there are more."""
+RUN = 8
+"""Other orders shuffle images inside runs of so many: images that were taken in two ways, and numbered so, are alike in
+any order of either."""
 SIDE = 32
 """Pixels of each side to which images are averaged before they are compared."""
 ORDERS = 1000
@@ -65,9 +69,15 @@ def are_neighbours(images: Sequence[Image]) -> bool:
     rest = np.stack([unit(each) for each in small - small.mean(axis=0)])
     alike = rest @ rest.T
     rng = np.random.default_rng(0)
-    orders = [rng.permutation(len(images)) for _ in range(ORDERS)]
+    orders = (shuffled(len(images), rng) for _ in range(ORDERS))
     by_chance = max(float(alike[order[:-1], order[1:]].mean()) for order in orders)
     return float(np.diagonal(alike, 1).mean()) > max(LEAST, by_chance)
+
+
+def shuffled(n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """An order of n things in which those inside runs of RUN, that begin anywhere, are in any order."""
+    starts = [0, *range(int(rng.integers(1, RUN + 1)), n, RUN), n]
+    return np.concatenate([begin + rng.permutation(end - begin) for begin, end in itertools.pairwise(starts)])
 
 
 def numbered(name: str) -> tuple[str, int] | None:
@@ -76,21 +86,12 @@ def numbered(name: str) -> tuple[str, int] | None:
     return (f"{found[1]}#{found[3]}", int(found[2])) if found else None
 
 
-def with_series(examples: Sequence[Example]) -> tuple[list[Sample], list[str]]:
-    """(samples, series): the examples' samples in their order, those of each series with its group and their positions.
-
-    Samples that have a group already, as the slices of a file do, keep it. A series is called by its first image.
-    """
-    samples = [example.sample for example in examples]
+def find_series(examples: Sequence[Example]) -> list[list[Example]]:
+    """Each series in its order. Images that have a group already, as the slices of a file do, are in none."""
     stems: dict[str, list[tuple[int, int]]] = {}
-    for index, sample in enumerate(samples):
-        if not sample.group and (parts := numbered(sample.name)) is not None:
+    for index, example in enumerate(examples):
+        parts = None if example.sample.group else numbered(example.sample.name)
+        if parts is not None:
             stems.setdefault(parts[0], []).append((parts[1], index))
-    series = []
-    for members in stems.values():
-        order = [index for _, index in sorted(members)]
-        if are_neighbours([examples[index].image for index in order]):
-            series.append(samples[order[0]].name)
-            for position, index in enumerate(order):
-                samples[index] = replace(samples[index], group=f"series of {series[-1]}", position=position)
-    return samples, series
+    ordered = [[examples[index] for _, index in sorted(members)] for members in stems.values()]
+    return [members for members in ordered if are_neighbours([member.image for member in members[:MOST]])]

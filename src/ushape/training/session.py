@@ -179,12 +179,18 @@ class Session:
     def estimate(self, model: Model, example: Example) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         """(maps, labels) of one image, looked at once while training; how long both took is noted."""
         begun = time.perf_counter()
-        maps = model.maps(example.image, symmetries=1)
+        maps = self.maps(model, example, symmetries=1)
         predicted = time.perf_counter()
         labels = model.decide(maps).labels
         self.pace.image_seconds = predicted - begun
         self.pace.decide_seconds = time.perf_counter() - predicted
         return maps, labels
+
+    def maps(self, model: Model, example: Example, symmetries: int | None = None) -> NDArray[np.float32]:
+        """The network's maps of an image, or of a part that was prepared as a part of the whole."""
+        if example.prepared is None:
+            return model.maps(example.image, symmetries=symmetries)
+        return model.maps_of_prepared(example.prepared, symmetries=symmetries)
 
     def event(self, kind: str, **details: Any) -> None:
         """Note an event."""
@@ -264,8 +270,11 @@ class Session:
 
     def time_an_image(self) -> None:
         """Measure what predicting a validation image takes, for the plan; of a large one on a part of it."""
-        part = representative_window(self.watched[0], TIMED_PIXELS)
-        self.estimate(self.model(self.state.average), part)
+        # On a coarser grid more pixels take as long, and the margin around them is wider.
+        part = representative_window(self.watched[0], TIMED_PIXELS * self.recipe.network.scale, self.preparation)
+        for _ in range(2):
+            # The first time is slower than all others.
+            self.estimate(self.model(self.state.average), part)
         times = self.watched[0].mask.size / part.mask.size
         self.pace.image_seconds *= times
         self.pace.decide_seconds *= times
@@ -300,7 +309,7 @@ class Session:
         """Look at no more than so many pixels of each held-out image from now on."""
         self.window = pixels
         held = self.planned.validation
-        windows = [representative_window(example, pixels) for example in held]
+        windows = [representative_window(example, pixels, self.preparation) for example in held]
         n = sum(part is not example for part, example in zip(windows, held, strict=True))
         if not n:
             return
@@ -335,6 +344,7 @@ class Session:
             "best_score": self.best_score,
             "watched": [example.sample.name for example in self.watched],
             "window": self.window,
+            "held out": [example.sample.name for example in self.planned.validation],
             "refit from": self.refit_from,
             "history": self.history,
             "events": self.events,
@@ -359,6 +369,12 @@ class Session:
         if (pixels := notes.get("window")) is not None:
             self.look_at_windows(pixels)
         watched = set(notes["watched"])
+        held = {example.sample.name for example in self.planned.validation}
+        if held != set(notes.get("held out", held)) or not watched <= held:
+            raise RecipeError(
+                f"{path}: expected the images that this run had held out, found that others would be now, some of "
+                "which it has learnt from; train a new run"
+            )
         self.watched = [e for e in self.planned.validation if e.sample.name in watched]
         self.history, self.events = notes["history"], notes["events"]
         if (begun := notes.get("refit from")) is not None:
@@ -465,7 +481,7 @@ class Session:
         # A run that was interrupted before its first validation has no best weights.
         model, judged, tuned = self.model(self.best or self.state.average), self.judged(), self.tuned()
         # Only the tuning images' maps are kept: those of all images may not fit into memory.
-        maps = {example.sample.name: model.maps(example.image) for example in tuned}
+        maps = {example.sample.name: self.maps(model, example) for example in tuned}
         self.n_tuned = len(tuned)
         if tuned:
             references = [example.mask for example in tuned]
@@ -476,7 +492,7 @@ class Session:
         tally = Tally(self.task, self.planned.summary.classes)
         for example in judged:
             name = example.sample.name
-            found = maps.pop(name) if name in maps else model.maps(example.image)
+            found = maps.pop(name) if name in maps else self.maps(model, example)
             labels[name] = model.decide(found).labels
             tally.add(name, example.mask, labels[name], example.sample.complete)
             counted = self.judge.calibration(found, example.mask)
