@@ -188,8 +188,8 @@ def _all_diameters(study: Study) -> list[float]:
 
 def _largest(annotation: Annotation) -> float:
     """The diameter of the largest object; an id around all others is the background, however it got it."""
-    own = [i for i in annotation.ids if annotation.values[i] != annotation.surround]
-    return max((_diameters(annotation)[annotation.ids.index(i)] for i in own), default=0.0)
+    pairs = zip(annotation.ids, _diameters(annotation), strict=True)
+    return max((diameter for i, diameter in pairs if annotation.values[i] != annotation.surround), default=0.0)
 
 
 def _small_objects(study: Study) -> list[Finding]:
