@@ -697,13 +697,13 @@ def test_objects_of_a_pixel_or_two():
 
 
 def test_the_view_is_that_of_the_default_network():
-    # Depth 5 looks 92 px to each side (P5), depth 4 44 px; at a working scale of 4.
-    assert WIDEST_VIEW == {2: 8 * 92, 3: 8 * 44}
+    # Depth 5 looks 92 px to each side (P5), depth 4 44 px; at a working scale of 16.
+    assert WIDEST_VIEW == {2: 32 * 92, 3: 32 * 44}
 
 
-@pytest.mark.parametrize("side, large", [(640, False), (660, True)])
+@pytest.mark.parametrize("side, large", [(2600, False), (2620, True)])
 def test_objects_larger_than_the_network_sees(side, large):
-    size = (1000, 800)
+    size = (3000, 2800)
     mask = blobs((1,), size=size, side=side)
     found = said(healthy(image0=noise(0, size), mask0=mask))
     warning = (

@@ -30,8 +30,8 @@ STRAY_SHARE = 0.1  # of the object's pixels; a further piece above it is another
 SPLIT_SHARE = 0.1  # of all objects; some are really cut in two by what lies on them
 SMALLEST_DIAMETER = 5.0  # px; inside and outline of anything smaller are the same pixels
 # A pixel's label depends on 92 px to each side in the default network for images (44 px for volumes), times the
-# working scale, which is at most 4. What is larger is never seen with both of its sides.
-WIDEST_VIEW = {2: 2 * 4 * Geometry(depth=5).lost, 3: 2 * 4 * Geometry(depth=4).lost}
+# working scale, which is at most 16. What is larger is never seen with both of its sides.
+WIDEST_VIEW = {2: 2 * 16 * Geometry(depth=5).lost, 3: 2 * 16 * Geometry(depth=4).lost}
 VOIDS, GIANT = (255, 65535), 4  # the highest number of a file, times larger than every other object: not annotated
 MOSTLY_IGNORED = 0.5  # share of all pixels
 IMBALANCE = 10  # times more images of one class than of another
