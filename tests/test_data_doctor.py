@@ -19,6 +19,7 @@ from ushape.data.doctor_masks import WIDEST_VIEW
 from ushape.data.images import write_image, write_labels
 from ushape.data.phantom import phantom_dataset
 from ushape.errors import DataError
+from ushape.training.rules import LARGEST_SCALE
 
 SIZE = (48, 48)
 
@@ -697,8 +698,8 @@ def test_objects_of_a_pixel_or_two():
 
 
 def test_the_view_is_that_of_the_default_network():
-    # Depth 5 looks 92 px to each side (P5), depth 4 44 px; at a working scale of 16.
-    assert WIDEST_VIEW == {2: 32 * 92, 3: 32 * 44}
+    # Depth 5 looks 92 px to each side (P5), depth 4 44 px; at the largest working scale.
+    assert WIDEST_VIEW == {2: 2 * LARGEST_SCALE * 92, 3: 2 * LARGEST_SCALE * 44}
 
 
 @pytest.mark.parametrize("side, large", [(2600, False), (2620, True)])

@@ -119,7 +119,7 @@ def test_the_deformation_of_small_patches_folds_nothing():
 @pytest.mark.parametrize(
     ("asked", "mirror", "rotation", "words"),
     [
-        (None, True, 180.0, "mirrored and turned by any angle (there are too few images to ask"),
+        (None, True, 180.0, "mirrored and turned by any angle (there are too few whole masks"),
         (Orientation(0.0, 0.0, 0.0), True, 180.0, "mirrored and turned by any angle, since masks are then as"),
         (
             Orientation(0.71, 0.07, 0.12),

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Orientation", "ask_orientation"]
+__all__ = ["Orientation", "ask_orientation", "averaged", "unit"]
 
 Mask = NDArray[np.int32]
 Float = NDArray[np.float64]
@@ -45,7 +45,7 @@ class Orientation(NamedTuple):
     turned: float
 
 
-def averaged(plane: NDArray[np.bool_], sides: Sequence[int]) -> Float:
+def averaged(plane: NDArray[Any], sides: Sequence[int]) -> Float:
     """(*sides): means over blocks of a plane (*space) that is at least as large."""
     means: Any = plane
     for axis, side in enumerate(sides):

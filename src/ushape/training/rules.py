@@ -68,6 +68,7 @@ and few enough for the whole of one to be seen. Cells of 113 to 120 px still gai
 objects are twice as large again, so is the scale, so that a patch still holds one: cells of 448 px are seen as well at
 an eighth as ones of 112 px at half, and at a quarter much worse."""
 LARGEST_SCALE = 16
+"""The doctor warns of objects that are more than the network sees at it (`ushape.data.doctor_masks`)."""
 THINNEST = 3
 """Pixels across of the rarer of two classes on the working grid, at least: thinner ones would break."""
 TRAINING_SHARE = 0.85
@@ -101,8 +102,8 @@ ALIKE, LESS_ALIKE = 0.3, 0.2
 """Correlation of masks of different images from which they lie alike, and how much less of it is left when they are
 mirrored or turned where that matters. Between 0.71, 0.07 and 0.12 of the hippocampus and 0.0 of nuclei."""
 ALIKE_ROTATION = 15.0
-"""Degrees by which images that lie alike are turned, at most: 0.03 Dice were lost to free rotation, and as much again
-to mirrors (docs/results.md)."""
+"""Degrees by which images that lie alike are turned, at most: 0.03 Dice were lost to free rotation, and 0.015 more to
+mirrors (hippocampus, one seed; docs/results.md)."""
 RIMS_PER_DIAMETER = 28
 """A rim is the diameter divided by this: 4 px for cells of 110 px."""
 
@@ -212,10 +213,8 @@ def choose_encoding(summary: DataSummary) -> tuple[Encoding, str]:
         told = f"the masks hold {n} classes, so each pixel is given one"
         if weights:
             share, name = min((s, name) for s, name in zip(summary.shares, summary.classes, strict=True) if s)
-            told += (
-                f"; rare ones weigh more ({name}, {100 * share:.3g} % of the pixels, {max(weights):.3g} times as much "
-            )
-            told += "as the mean)"
+            rare = f"{name}, {100 * share:.3g} % of the pixels, {max(weights):.3g} times as much as the mean"
+            told += f"; rare ones weigh more ({rare})"
         return Encoding("semantic", n_classes=n, class_weights=weights), told
     if summary.diameter >= LARGE_DIAMETER:
         width = round(summary.diameter / RIMS_PER_DIAMETER)
@@ -235,7 +234,7 @@ def choose_orientation(summary: DataSummary) -> tuple[bool, float, str]:
     asked, full = summary.orientation, Augmentation()
     free = "mirrored and turned by any angle"
     if asked is None:
-        return full.mirror, full.rotation, f"{free} (there are too few images to ask whether they lie alike)"
+        return full.mirror, full.rotation, f"{free} (there are too few whole masks to ask whether images lie alike)"
     mirror = asked.plain < ALIKE or asked.plain - asked.mirrored < LESS_ALIKE
     turns = asked.plain < ALIKE or asked.plain - asked.turned < LESS_ALIKE
     if mirror and turns:

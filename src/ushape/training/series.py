@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ushape.training.examples import Example
+from ushape.training.orientation import averaged, unit
 
 __all__ = ["are_neighbours", "find_series"]
 
@@ -43,19 +44,8 @@ LEAST = 0.1
 
 def thumbnail(image: Image) -> NDArray[np.float64]:
     """The image (C, *space), of a volume the middle slice, averaged to at most SIDE x SIDE; mean 0, length 1."""
-    plane = image[:, image.shape[1] // 2] if image.ndim == 4 else image
-    small = plane.mean(axis=0, dtype=np.float64)
-    for axis in (0, 1):
-        n = small.shape[axis]
-        edges = np.linspace(0, n, min(SIDE, n) + 1).astype(int)
-        sums = np.add.reduceat(small, edges[:-1], axis)
-        small = sums / np.diff(edges).reshape((-1, 1) if axis == 0 else (1, -1))
-    return unit(small.ravel() - small.mean())
-
-
-def unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The vector with length 1; one without length stays as it is."""
-    return vector / max(float(np.linalg.norm(vector)), 1e-12)
+    plane = (image[:, image.shape[1] // 2] if image.ndim == 4 else image).mean(axis=0, dtype=np.float64)
+    return unit(averaged(plane, [min(SIDE, n) for n in plane.shape]))
 
 
 def are_neighbours(images: Sequence[Image]) -> bool:
