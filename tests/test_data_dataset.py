@@ -169,3 +169,11 @@ def test_the_fingerprint_sees_other_pixels_in_files_of_the_same_size(tmp_path):
     first = one.fingerprint
     path.write_bytes(b"header" + bytes(99) + b"1")
     assert first != one.fingerprint
+
+
+@pytest.mark.parametrize("share", [0.01, 0.05, 0.1, 0.2, 0.5, 0.9])
+@pytest.mark.parametrize("n", [5, 7, 12])
+def test_one_image_at_least_is_held_out_and_one_learnt_from(n, share):
+    training, validation = split_validation(dataset(*(sample(f"image{i}") for i in range(n))), share)
+    assert len(training.samples) + len(validation.samples) == n
+    assert 1 <= len(validation.samples) <= (n + 1) // 2

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+from agreement import agreement
 from ushape.errors import RecipeError, SizeError
 from ushape.geometry import Geometry
 from ushape.network.classifier import Classifier
 from ushape.network.unet import UNet
 from ushape.prediction import choice, openvino_engine
-from ushape.prediction.agreement import agreement
 from ushape.prediction.choice import Engines, check_engine, key_by, open_engine
 from ushape.prediction.conversions import Conversion, Shelf, key_of
 from ushape.prediction.engines import LabelEngine, TorchEngine

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from agreement import agreement
 from test_prediction_choice import CPU, noise, segmenter
 from ushape.errors import RecipeError
 from ushape.geometry import Geometry, tiles
-from ushape.prediction.agreement import agreement
 from ushape.prediction.choice import open_engine
 from ushape.prediction.conversions import Shelf, key_of
 from ushape.prediction.engines import TorchEngine

@@ -25,14 +25,14 @@ def test_moved_images_repeat_the_edge():
 @pytest.mark.parametrize(("moved", "n"), [(0, 2), (1, 10)])
 def test_both_ways_doubles_them(moved, n):
     views = Preparation(moved=moved, both_ways=True).views(IMAGE)
-    assert len(views) == n
+    assert len(views) == Preparation(moved=moved, both_ways=True).n_views == n
     for view, mirrored in zip(views[: n // 2], views[n // 2 :], strict=True):
         assert np.array_equal(view[..., ::-1], mirrored)
 
 
 def test_volumes_are_moved_along_three_axes():
     views = Preparation(dims=3, moved=1).views(np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype(np.float32))
-    assert len(views) == 7
+    assert len(views) == Preparation(dims=3, moved=1).n_views == 7
     assert {view.shape for view in views} == {(2, 3, 4, 5)}
 
 

@@ -23,7 +23,7 @@ def test_the_data_and_every_reason_are_told_once(planned):
     assert f"- {n} grey images of 64 x 64 px to train on, {held} held out to choose by" in text
     assert [text.count(reason) for reason in planned.recipe.reasons] == [1] * len(planned.recipe.reasons)
     assert f"\n{len(planned.recipe.reasons)}. " in text
-    assert f"sees {planned.recipe.geometry.reach} px around each pixel" in text
+    assert f"sees {planned.recipe.geometry.reach} px to each side of a pixel" in text
 
 
 def test_small_networks_have_a_number_of_weights(planned):

@@ -13,7 +13,7 @@ import torch
 import ushape
 from ushape.data.dataset import Dataset, Sample
 from ushape.errors import DataError, RecipeError
-from ushape.model import Preparation
+from ushape.model import Model, Preparation
 from ushape.preparation import shrunk
 from ushape.run import train_run
 from ushape.training.classifying import (
@@ -26,7 +26,9 @@ from ushape.training.classifying import (
     whether_mirrored,
     working_size,
 )
+from ushape.training.clock import JUDGING_SHARE, Clock
 from ushape.training.examples import Example, Neighbours, make_preparation, read_examples
+from ushape.training.label_session import LabelSession
 from ushape.training.listening import Listener
 from ushape.training.planning import make_plan, measure_label_speed
 from ushape.training.rules import Speed, plan_recipe
@@ -279,6 +281,28 @@ def test_training_learns_saves_and_classifies(tmp_path):
     once, flipped = (model.classify([image], once=True) for image in (stripes(101), stripes(101)[..., ::-1]))
     assert np.abs(once - flipped).max() > 0
     assert model.classify([stripes(101)]) == pytest.approx((once + flipped) / 2, abs=1e-6)
+
+
+def test_what_is_timed_is_what_watching_does(monkeypatch):
+    """One look at an image, that is: at the end each is looked at in several ways, which the plan counts."""
+    real, looks = Model.classify, []
+
+    def noted(model, images, *, once=False):
+        looks.append(once)
+        return real(model, images, once=once)
+
+    monkeypatch.setattr(Model, "classify", noted)
+    planned = make_plan(striped(60), settings=(*SETTINGS, "network.scale=2", "augmentation.mirror=false"))
+    session = LabelSession(
+        planned, None, Clock(), Listener(), seed=0, device=torch.device("cpu"), minutes=1.0, steps=None
+    )
+    session.watch_what_is_affordable()
+    assert looks == [True, True]
+    assert session.n_views == len(session.preparation.views(np.zeros((1, 12, 12), np.float32))) == 5
+    session.pace.image_seconds = 0.01
+    # An eighth of a minute, in as many ways.
+    session.planned = replace(planned, validation=planned.validation * 1000)
+    assert len(session.judged()) == int(60 * JUDGING_SHARE / (0.01 * session.n_views))
 
 
 def test_a_coarser_working_grid_is_laid_several_ways():

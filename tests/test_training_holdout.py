@@ -178,3 +178,34 @@ def test_validation_data_that_were_trained_on_are_told():
     concerns = make_plan(data, validation=data.subset(data.samples[2:])).concerns
     assert any("the validation data hold 2 of the training images" in concern for concern in concerns)
     assert not any("validation data hold" in concern for concern in make_plan(data).concerns)
+
+
+def test_the_parts_of_a_single_image_are_prepared_as_parts_of_the_whole():
+    mask = np.ones((4, 16), np.int32)
+    whole = Preparation()(example(mask).image)
+    training, validation, _ = cut_image(example(mask), margin=3)
+    assert (training.prepare(Preparation()) == whole[..., :12]).all()
+    assert (validation.prepare(Preparation()) == whole[..., 12:]).all()
+    window = representative_window(validation, 4, Preparation())
+    image = example(mask).image
+    np.testing.assert_allclose(window.prepare(Preparation()), (window.image - image.mean()) / image.std(), atol=1e-6)
+
+
+def test_a_window_does_not_keep_the_large_image_in_memory():
+    window = representative_window(example(np.ones((64, 64), np.int32)), 256, Preparation())
+    assert all(array.base is None for array in (window.image, window.mask, window.prepared))
+
+
+@pytest.mark.parametrize("colour", range(5))
+def test_colours_are_known_wherever_the_colour_image_falls(colour):
+    data = disc_dataset(5)
+    coloured = [
+        replace(sample, image=lambda read=sample.image: np.stack([read()[0], read()[0] // 2, read()[0] // 3]))
+        if index == colour
+        else sample
+        for index, sample in enumerate(data.samples)
+    ]
+    planned = make_plan(data.subset(coloured))
+    assert planned.summary.channels == 3
+    assert len(planned.validation) == 1
+    assert len(planned.whole) == 5

@@ -86,6 +86,12 @@ def test_the_images_that_judge_are_those_that_training_held_out(data, settings):
     assert (division.calibration.name, division.judged.name) == (data.name, f"{data.name}, held out")
 
 
+def test_of_a_series_it_is_not_said_that_one_image_was_cut(monkeypatch):
+    told = "The 10 images from disc0 on are numbered: the last 2 are held out."
+    monkeypatch.setattr(int8, "hold_out", lambda data, examples, *_: (examples[:8], examples[8:], told))
+    assert divided(small_model("instances"), disc_dataset(10)).note == told
+
+
 def test_a_model_file_without_a_recipe_gets_the_usual_share():
     division = divided(small_model("instances"), disc_dataset(10))
     assert (len(division.calibration), [s.name for s in division.judged.samples]) == (8, ["disc2", "disc7"])

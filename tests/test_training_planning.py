@@ -1,12 +1,15 @@
 """What is measured before a run, and what a step is expected to take after it."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
+from conftest import disc_dataset
+from ushape.errors import RecipeError
 from ushape.training import planning
-from ushape.training.planning import measure_speed
+from ushape.training.planning import make_plan, measure_speed
 from ushape.training.rules import Speed, work
 
 CPU = torch.device("cpu")
@@ -50,3 +53,12 @@ def test_this_machine_has_a_speed():
     speed = measure_speed(CPU, 2)
     assert 0 < speed.seconds_per_work < 1e-5
     assert 0 < speed.step_seconds(16, 2 * 64**2) < 60
+
+
+@pytest.mark.parametrize("kind", ["distance", "border", "ridge", "label"])
+def test_objects_are_not_learnt_where_the_masks_hold_classes(kind):
+    data = replace(disc_dataset(4), task="semantic", classes=("background", "object"))
+    with pytest.raises(RecipeError, match=r"^expected (encoding.kind to be semantic for semantic, found|network.head)"):
+        make_plan(data, settings=(f"encoding.kind={kind}",))
+    with pytest.raises(RecipeError, match=r"^expected encoding.kind to be ridge or border or distance for instances"):
+        make_plan(disc_dataset(4), settings=("encoding.kind=semantic",))

@@ -283,6 +283,11 @@ def test_resuming_nothing_or_with_other_data_is_refused(tmp_path):
         tiny_run(settings=(), resume=True)
 
 
+def test_a_resumed_run_takes_no_other_model_to_start_from(tmp_path):
+    with pytest.raises(RecipeError, match="expected no model to start from, since the run that is resumed has kept"):
+        train_run(disc_dataset(4), output=tmp_path / "run", resume=True, start=tmp_path / "other.safetensors")
+
+
 def test_a_damaged_checkpoint_is_named(tmp_path):
     tiny_run(tmp_path / "run")
     (tmp_path / "run" / "checkpoint" / "state.safetensors").write_bytes(b"nonsense")

@@ -111,3 +111,22 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_resumes_from_where_it
         train_run(data, output=tmp_path / "run", start=tmp_path / "first.safetensors", listener=Killed(), **options)
     resumed = train_run(data, output=tmp_path / "run", resume=True, device="cpu").model.network.state_dict()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_a_learning_rate_in_a_recipe_file_is_kept(tmp_path):
+    first = train_run(disc_dataset(4), keep_folder=False, steps=2, settings=SETTINGS, device="cpu").model
+    path = tmp_path / "mine.toml"
+    path.write_text("[optimiser]\nlearning_rate = 1e-4\n", encoding="utf-8")
+    optimiser = make_plan(disc_dataset(4), recipe=str(path), start=first).recipe.optimiser
+    assert (optimiser.name, optimiser.learning_rate) == ("adamw", 1e-4)
+    path.write_text('[optimiser]\nname = "muon"\nlearning_rate = 3e-3\n', encoding="utf-8")
+    optimiser = make_plan(disc_dataset(4), recipe=str(path), start=first).recipe.optimiser
+    assert (optimiser.name, optimiser.learning_rate) == ("muon", 3e-3)
+
+
+def test_it_is_told_that_the_network_is_the_models():
+    first = train_run(disc_dataset(4), keep_folder=False, steps=2, settings=SETTINGS, device="cpu").model
+    planned = make_plan(disc_dataset(4), start=first)
+    told = [reason for reason in planned.recipe.reasons if "that of the model to start from" in reason]
+    assert len(told) == 1
+    assert "channels 4, depth 3" in told[0]

@@ -120,6 +120,11 @@ class Preparation:
         normalised: NDArray[np.float32] = ((image - mean) / scale).astype(np.float32)
         return normalised
 
+    @property
+    def n_views(self) -> int:
+        """How many ways `views` gives."""
+        return (1 + 2 * self.dims * (self.moved > 0)) * (1 + self.both_ways)
+
     def views(self, prepared: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """The ways to look at a whole image, itself first; what comes in at an edge repeats it."""
         ways = [prepared]

@@ -218,6 +218,11 @@ def train_run(
                 "expected the recipe of the run that is resumed, found another recipe or settings; resume without "
                 "--recipe and --set, or train a new run"
             )
+        if start is not None:
+            raise RecipeError(
+                "expected no model to start from, since the run that is resumed has kept its own, found one; resume "
+                "without --from, or train a new run"
+            )
         asked, recipe = asked.resumed_from(output), str(output / "recipe.toml")
     elif output is not None:
         refuse_earlier_run(output)

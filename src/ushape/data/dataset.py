@@ -225,7 +225,8 @@ def split_validation(dataset: Dataset, fraction: float = 0.2, gap: int = 2) -> t
     validation: list[Sample] = []
     if len(groups) >= 5:
         # Spread over the sorted names rather than drawn, so that data in acquisition order is covered evenly.
-        every = max(2, round(1 / fraction))
+        # At most every second one, and one at least.
+        every = min(max(2, round(1 / fraction)), len(groups))
         for index, name in enumerate(sorted(groups)):
             (validation if index % every == every // 2 else training).extend(groups[name])
     else:

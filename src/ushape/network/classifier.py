@@ -46,7 +46,7 @@ class Classifier(nn.Module):
     dropout      rate after the last two blocks of the contracting path, and in front of the linear layer
     dims         2 for images, 3 for volumes
     scale        working scale, as in `UNet`: blocks of scale^dims pixels are folded into channels first
-    head         `decoder` reads the last level of the expansive path, `bottom` the bottom, without an expansive path,
+    head         `decoder` reads the last level of the expansive path, `bottom` the bottom, without an expansive path
     """
 
     def __init__(

@@ -241,7 +241,7 @@ def extent(centred: NDArray[np.floating[Any]], share: float = 0.5) -> int:
 
 
 def _checked(network: Network, image: Image, question: Question) -> Question:
-    """The question with its target found, or what is wrong with it."""
+    """The question itself; DataError where something is wrong with it."""
     where, size = question.where, image.shape[1:]
     if where is None and not isinstance(network, Classifier):
         raise DataError(

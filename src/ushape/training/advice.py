@@ -50,7 +50,9 @@ def about_network(planned: Planned) -> str:
     counted = f"{weights / 1e6:.1f} million" if weights >= 1e5 else f"{weights:,}".replace(",", " ")
     on_disk = f"{math.ceil(4 * weights / 1e6)} MB" if weights >= 1e5 else f"{math.ceil(4 * weights / 1e3)} kB"
     told = f"the network has {counted} weights ({on_disk} on disk)"
-    return told if recipe.network.head != "pixels" else f"{told} and sees {recipe.geometry.reach} px around each pixel"
+    if recipe.network.head != "pixels":
+        return told
+    return f"{told} and sees {recipe.geometry.reach} px to each side of a pixel"
 
 
 def describe_decisions(planned: Planned) -> str:

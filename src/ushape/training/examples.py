@@ -60,13 +60,25 @@ class Example:
 
     Where the whole image has one class, the mask is that class: () int32.
 
-    prepared  of a part of an image what the preparation made of it as a part of the whole; None for whole images
+    whole     of a part of an image the whole one, and where in it the part lies: grey values are normalised by the
+              whole image; None for whole images
+    prepared  what the preparation made of it, where that is kept
     """
 
     sample: Sample
     image: NDArray[Any]
     mask: NDArray[np.int32]
+    whole: tuple[NDArray[Any], tuple[slice, ...]] | None = None
     prepared: NDArray[np.float32] | None = None
+
+    def prepare(self, preparation: Preparation) -> NDArray[np.float32]:
+        """What the preparation makes of the image: of a part, as a part of the whole."""
+        if self.prepared is not None:
+            return self.prepared
+        if self.whole is None:
+            return preparation(self.image)
+        image, place = self.whole
+        return preparation(image)[(slice(None), *place)]
 
 
 class Neighbours(NamedTuple):
@@ -323,7 +335,7 @@ def to_training_images(
     """Normalise and encode every example and put it on the training device."""
     return [
         to_training_image(
-            preparation(example.image),
+            example.prepare(preparation),
             encode(example.mask, recipe.encoding),
             example.sample.emphasis,
             device,

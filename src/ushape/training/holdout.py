@@ -2,9 +2,9 @@
 
 Of classes of whole images an even share of each class is held out; otherwise whole images, where there are two or more
 (`ushape.data.dataset.split_validation`); of a series of neighbours (`ushape.training.series`) a block. A single image
-is cut: a contiguous quarter at one end is held out, behind a gap as wide as the network's margin, so that no pixel that
-is learnt from sees into the quarter; in an image so small that the margin is more than a quarter of it, the gap is a
-quarter too.
+is cut: a contiguous quarter at one end is held out, behind a gap as wide as the network's margin, whose pixels are
+context and are not learnt from: they are most like the quarter, and see the mirrored edge of the cut. In an image so
+small that the margin is more than a quarter of it, the gap is a quarter too.
 """
 
 from __future__ import annotations
@@ -70,14 +70,16 @@ def representative_window(example: Example, pixels: int, prepare: Preparation) -
 
     places = [tuple(slice(at, at + s) for at, s in zip(corner, sides, strict=True)) for corner in corners]
     place = min(places, key=unlike)
-    image = example.image[(slice(None), *place)]
-    return replace(example, image=image, mask=mask[place], prepared=prepare(example.image)[(slice(None), *place)])
+    # Copies: views would keep the large image in memory.
+    image, prepared = (whole[(slice(None), *place)].copy() for whole in (example.image, example.prepare(prepare)))
+    return replace(example, image=image, mask=mask[place].copy(), whole=None, prepared=prepared)
 
 
 def window(example: Example, axis: int, start: int, stop: int) -> Example:
-    """The example between `start` and `stop` along a spatial axis."""
-    image = example.image[(slice(None), *[slice(None)] * axis, slice(start, stop))]
-    return replace(example, image=image, mask=example.mask[(*[slice(None)] * axis, slice(start, stop))])
+    """The example between `start` and `stop` along a spatial axis, as a part of the whole."""
+    place = tuple(slice(start, stop) if a == axis else slice(None) for a in range(example.mask.ndim))
+    image = example.image[(slice(None), *place)]
+    return replace(example, image=image, mask=example.mask[place], whole=(example.image, place))
 
 
 def size_name(axis: int, dims: int) -> str:
@@ -126,7 +128,7 @@ def cut_image(example: Example, margin: int) -> tuple[Example, Example, str]:
 def hold_out(
     dataset: Dataset, examples: Sequence[Example], share: float, margin: int
 ) -> tuple[list[Example], list[Example], str]:
-    """(training, validation, sentence) of examples that have been read; the sentence is empty for whole images.
+    """(training, validation, sentence) of examples that have been read; the sentence is empty for images one by one.
 
     share   of the images to hold out
     margin  of the network, in pixels: the gap inside a single image

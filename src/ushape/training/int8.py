@@ -37,7 +37,7 @@ Tile = NDArray[np.float32]
 class Division:
     """What the ranges are taken from, and what judges.
 
-    note  where the two are parts of one image; empty otherwise
+    note  where the two are parts of one image, or of series; empty otherwise
     """
 
     calibration: Dataset
@@ -70,13 +70,14 @@ def divided(model: Model, dataset: Dataset) -> Division:
             f"{dataset.name}: expected annotated images to calibrate with and to judge on, found none that could be "
             "used" + (f" ({first_and_more(told)})" if told else f"; {what_to_add(dataset.task)}")
         )
-    training, held_out, cut = hold_out(dataset, examples, share_held_out(model), model.network.geometry.margin)
+    training, held_out, told_of = hold_out(dataset, examples, share_held_out(model), model.network.geometry.margin)
     calibration = dataset.subset([as_sample(example) for example in training])
     judged = replace(dataset.subset([as_sample(example) for example in held_out]), problems=told)
     name = f"{dataset.name}, held out"
     if model.has_learnt_all(dataset):
         name += " and learnt from in the end"
-    return Division(calibration, replace(judged, name=name), CUT if cut else "")
+    is_cut = any(example.whole is not None for example in held_out)
+    return Division(calibration, replace(judged, name=name), CUT if is_cut else told_of)
 
 
 def what_was_seen(model: Model, dataset: Dataset, validation: Dataset | None) -> str:

@@ -32,15 +32,20 @@ class LabelSession(Session):
         weights = torch.tensor(self.recipe.encoding.class_weights or [1.0] * n_classes, device=self.device)
         return LabelBatches(images, labels, weights, self.recipe.batch, self.recipe.augmentation, self.seed)
 
+    @property
+    def n_views(self) -> int:
+        """In how many ways an image is looked at when it is classified."""
+        return self.preparation.n_views
+
     def classified(
         self, model: Model, examples: Sequence[Example], *, once: bool = False
     ) -> Iterator[tuple[Example, NDArray[np.float32]]]:
-        """Each example with its probabilities (K,); how long an image takes is noted, unless it is looked at `once`."""
+        """Each example with its probabilities (K,); how long an image takes is noted where it is looked at `once`."""
         for start in range(0, len(examples), IMAGES_AT_ONCE):
             part = examples[start : start + IMAGES_AT_ONCE]
             begun = time.perf_counter()
             found = model.classify([example.image for example in part], once=once)
-            if not once:
+            if once:
                 self.pace.image_seconds = (time.perf_counter() - begun) / len(part)
             yield from zip(part, found, strict=True)
 
@@ -55,9 +60,10 @@ class LabelSession(Session):
         return self.watch(model)
 
     def time_an_image(self) -> None:
-        """Measure what classifying an image takes, for the plan."""
-        for _ in self.classified(self.model(self.state.average), self.watched[:IMAGES_AT_ONCE]):
-            pass
+        """Measure what looking at an image takes, for the plan."""
+        for _ in range(2):
+            # The first time is slower than all others.
+            list(self.classified(self.model(self.state.average), self.watched[:IMAGES_AT_ONCE], once=True))
 
     def finish(self) -> tuple[Model, Evaluation, dict[str, NDArray[np.int32]]]:
         """(model, scores, labels by name) of the held-out images, with the best weights."""

@@ -60,7 +60,8 @@ def make_optimiser(network: nn.Module, settings: OptimiserSettings) -> torch.opt
         return torch.optim.SGD(parameters, settings.learning_rate, momentum=settings.momentum, fused=True)
     if settings.name == "muon":
         # Neither the first layer, which sees a channel or three, nor the head, whose directions are the classes; nor
-        # the bottom of the U, whose kernels are most of the arithmetic and learn as well without it (docs/results.md).
+        # the widest kernels, of the bottom of the U and of the first way up from it: most of the arithmetic, and they
+        # learn as well without it (docs/results.md).
         named = network.named_parameters()
         kernels = [weight for name, weight in named if weight.ndim > 2 and not name.startswith("head.")][1:]
         kernels = [kernel for kernel in kernels if len(kernel) < max(map(len, kernels))]

@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ushape.data.dataset import Dataset
+from ushape.data.dataset import Dataset, Task
 from ushape.data.doctor import Finding
 from ushape.data.images import pixel_digest
 from ushape.errors import DataError, RecipeError
 from ushape.model import Model, Preparation
 from ushape.network.hardware import best_dtype, choose_device
+from ushape.targets.maps import EncodingKind
 from ushape.training.audit import audit
 from ushape.training.augment import Augmentation
 from ushape.training.batches import Batch, Batches, TrainingImage
@@ -33,11 +34,19 @@ from ushape.training.recipe import Recipe, read_recipe, with_settings
 from ushape.training.rules import TRAINING_SHARE, Speed, paper_recipe, plan_recipe, work
 from ushape.training.schedule import Plan
 from ushape.training.series import find_series
-from ushape.training.transfer import like_network_of
+from ushape.training.transfer import gentle, like_network_of
 
 __all__ = ["Planned", "make_plan", "measure_label_speed", "measure_speed", "understand"]
 
 STEPS_TIMED = 6
+ENCODINGS: dict[Task, tuple[EncodingKind, ...]] = {
+    "instances": ("ridge", "border", "distance"),
+    "semantic": ("semantic",),
+    "classification": ("label",),
+}
+"""What a network can be asked for, by what the masks hold."""
+ASKED_OF_ALL = ("channels", "neighbours", "pieces", "thickness", "orientation")
+"""What decides about the recipe and is not asked again of the images that are left to learn from."""
 """Steps of which the fastest counts: the first ones of a process are slow, and other work disturbs some."""
 
 
@@ -152,11 +161,18 @@ def choose_recipe(
             classifies = summary.task == "classification"
             speed = measure_label_speed(device, summary) if classifies else measure_speed(device, summary.dims)
         recipe = plan_recipe(summary, seconds=seconds, speed=speed)
+        if start is not None:
+            recipe = gentle(recipe)
         if name != "auto":
             recipe = read_recipe(Path(name), replace(recipe, name=Path(name).stem))
     if start is not None:
         recipe = like_network_of(recipe, start)
     recipe = with_settings(recipe, settings)
+    if recipe.encoding.kind not in ENCODINGS[summary.task]:
+        raise RecipeError(
+            f"expected encoding.kind to be {' or '.join(ENCODINGS[summary.task])} for {summary.task}, found "
+            f"{recipe.encoding.kind}; leave it out, or say with --task what the masks are"
+        )
     if recipe.encoding.kind in ("semantic", "label") and recipe.encoding.n_classes != len(summary.classes):
         raise RecipeError(
             f"expected encoding.n_classes to be {len(summary.classes)} as in the data, found "
@@ -275,8 +291,7 @@ def make_plan(
         examples, held_out, sentence = hold_out(dataset, examples, chosen.validation, chosen.geometry.margin)
         chosen = told_of_start(chosen, start, dataset, held_out)
         findings += [sentence] if sentence else []
-        # What decided about the recipe was asked of all images, and is not asked again.
-        asked = {name: getattr(summary, name) for name in ("neighbours", "pieces", "thickness", "orientation")}
+        asked = {name: getattr(summary, name) for name in ASKED_OF_ALL}
         summary = replace(summarise(dataset, examples), **asked)
     else:
         held_out, more = read_examples(validation.samples)

@@ -335,14 +335,11 @@ def paper_recipe(summary: DataSummary) -> Recipe:
     encoding = Encoding("ridge")
     if summary.task != "instances":
         # P14: w_c balances the classes' frequencies, rare or not.
-        present = summary.shares and min(share for share in summary.shares if share > 0) < 1
         weights = tuple(1 / (len(summary.shares) * share) if share else 1.0 for share in summary.shares)
         n_classes = len(summary.classes)
         # Of two classes, as membranes and cells, the connected pieces of the second one are the paper's cells.
         gap_weight = 10.0 if n_classes == 2 else 0.0
-        encoding = Encoding(
-            "semantic", n_classes=n_classes, class_weights=weights if present else (), gap_weight=gap_weight
-        )
+        encoding = Encoding("semantic", n_classes=n_classes, class_weights=weights, gap_weight=gap_weight)
     return Recipe(
         name="paper",
         network=NetworkSettings(channels=64, depth=5, padding="valid", norm="none", dropout=0.5, scale=1),

@@ -187,10 +187,8 @@ class Session:
         return maps, labels
 
     def maps(self, model: Model, example: Example, symmetries: int | None = None) -> NDArray[np.float32]:
-        """The network's maps of an image, or of a part that was prepared as a part of the whole."""
-        if example.prepared is None:
-            return model.maps(example.image, symmetries=symmetries)
-        return model.maps_of_prepared(example.prepared, symmetries=symmetries)
+        """The network's maps of an image, or of a part that is prepared as a part of the whole."""
+        return model.maps_of_prepared(example.prepare(self.preparation), symmetries=symmetries)
 
     def event(self, kind: str, **details: Any) -> None:
         """Note an event."""
@@ -202,12 +200,17 @@ class Session:
         n_judged, n_tuned = len(self.judged()), len(self.tuned())
         # Where the held-out images were learnt from, the weights before and after are looked at once more.
         n_watched = len(self.watched) * (2 if self.recipe.refit else 1)
-        return self.pace.ending_seconds(n_watched, n_judged, n_tuned * self.judge.n_tried, self.recipe.rotations)
+        return self.pace.ending_seconds(n_watched, n_judged, n_tuned * self.judge.n_tried, self.n_views)
+
+    @property
+    def n_views(self) -> int:
+        """In how many ways an image is looked at when it is predicted."""
+        return self.recipe.rotations
 
     def judged(self) -> list[Example]:
         """The validation images scored at the end: all, or as many as the budget can afford."""
         held = self.planned.validation
-        views = self.recipe.rotations
+        views = self.n_views
         # Those that are watched all the time are affordable at the end too, unless each is then looked at several times
         # over.
         least = len(self.watched) if views == 1 else 1

@@ -17,7 +17,7 @@ from ushape.errors import RecipeError
 from ushape.model import Model
 from ushape.training.recipe import OptimiserSettings, Recipe
 
-__all__ = ["like_network_of", "take_weights"]
+__all__ = ["gentle", "like_network_of", "take_weights"]
 
 BODY = "unet."
 """What the names of a classifier's body begin with."""
@@ -29,8 +29,16 @@ HEADS = ("head.", "linear.")
 MOST_TOLD = 4
 
 
+def gentle(recipe: Recipe) -> Recipe:
+    """The recipe with AdamW in place of Muon, for weights that have learnt something already."""
+    if recipe.optimiser.name != "muon":
+        return recipe
+    reason = "training starts from a model, so AdamW moves the weights instead, more gently than Muon"
+    return replace(recipe, optimiser=OptimiserSettings(), reasons=(*recipe.reasons, reason))
+
+
 def like_network_of(recipe: Recipe, model: Model) -> Recipe:
-    """The recipe with the model's network, with patches that are legal for it, and with AdamW in place of Muon.
+    """The recipe with the model's network, and with patches that are legal for it.
 
     RecipeError when the recipe's task cannot be done by such a network.
     """
@@ -41,16 +49,16 @@ def like_network_of(recipe: Recipe, model: Model) -> Recipe:
             f"{settings['padding']}; start from another model"
         )
     network = replace(recipe.network, **settings)
+    if network != recipe.network:
+        told = ", ".join(f"{name} {getattr(network, name)}" for name in SHARED)
+        reason = f"the network is that of the model to start from, whatever is said above: {told}"
+        recipe = replace(recipe, reasons=(*recipe.reasons, reason))
     if network.head != "pixels":
         return replace(recipe, network=network)
     # Patches of the old network may be illegal for this one, so both change together.
     geometry = replace(recipe.geometry, depth=network.depth, padding=network.padding, scale=network.scale)
     patch = tuple(geometry.legal_at_least(n) for n in recipe.patch)
-    recipe = replace(recipe, network=network, patch=patch)
-    if recipe.optimiser.name == "muon":
-        reason = "training starts from a model, so AdamW moves the weights instead, more gently than Muon"
-        recipe = replace(recipe, optimiser=OptimiserSettings(), reasons=(*recipe.reasons, reason))
-    return recipe
+    return replace(recipe, network=network, patch=patch)
 
 
 def body_of(tensors: Mapping[str, Tensor]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ushape.prediction.agreement import agreement, changed_labels
+from agreement import agreement, changed_labels
 
 ONE = np.array([[[[0.9, 0.6], [0.2, 0.5]], [[0.1, 0.4], [0.8, 0.5]]]], np.float32)
 
