@@ -54,7 +54,8 @@ WIDTHS: dict[tuple[Recipe, Device], tuple[str, ...]] = {
     ("best", "cuda"): ("network.channels=64",),
 }
 """Where the width is not the recipe's own. At 8 channels a step on a tile of 572 x 572 takes two cores about 0.07 s;
-steps, not channels, are what a quarter of an hour is short of (docs/results.md)."""
+steps, not channels, are what some minutes are short of, and a quarter of an hour gains nothing from twice the width
+(docs/results.md)."""
 HIDDEN = "hidden test set"
 
 

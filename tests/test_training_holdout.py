@@ -192,7 +192,9 @@ def test_the_parts_of_a_single_image_are_prepared_as_parts_of_the_whole():
 
 
 def test_a_window_does_not_keep_the_large_image_in_memory():
-    window = representative_window(example(np.ones((64, 64), np.int32)), 256, Preparation())
+    _, quarter, _ = cut_image(example(np.ones((64, 64), np.int32)), margin=3)
+    window = representative_window(quarter, 256, Preparation())
+    assert window.whole is None
     assert all(array.base is None for array in (window.image, window.mask, window.prepared))
 
 

@@ -485,7 +485,7 @@ def test_turned_copies_are_averaged_at_the_end_and_not_while_watching(monkeypatc
 
         monkeypatch.setattr(owner, name, spy)
 
-    spied(Model, "maps", looked)
+    spied(Model, "maps_of_prepared", looked)
     spied(Pace, "judge_seconds", counted)
     spied(Pace, "ending_seconds", counted)
     data, validation = disc_classes(4), disc_classes(2, seed=50)

@@ -117,8 +117,9 @@ def test_a_learning_rate_in_a_recipe_file_is_kept(tmp_path):
     first = train_run(disc_dataset(4), keep_folder=False, steps=2, settings=SETTINGS, device="cpu").model
     path = tmp_path / "mine.toml"
     path.write_text("[optimiser]\nlearning_rate = 1e-4\n", encoding="utf-8")
-    optimiser = make_plan(disc_dataset(4), recipe=str(path), start=first).recipe.optimiser
-    assert (optimiser.name, optimiser.learning_rate) == ("adamw", 1e-4)
+    recipe = make_plan(disc_dataset(4), recipe=str(path), start=first).recipe
+    assert (recipe.optimiser.name, recipe.optimiser.learning_rate) == ("adamw", 1e-4)
+    assert any("so AdamW moves the weights" in reason for reason in recipe.reasons)
     path.write_text('[optimiser]\nname = "muon"\nlearning_rate = 3e-3\n', encoding="utf-8")
     optimiser = make_plan(disc_dataset(4), recipe=str(path), start=first).recipe.optimiser
     assert (optimiser.name, optimiser.learning_rate) == ("muon", 3e-3)

@@ -226,7 +226,8 @@ def split_validation(dataset: Dataset, fraction: float = 0.2, gap: int = 2) -> t
     if len(groups) >= 5:
         # Spread over the sorted names rather than drawn, so that data in acquisition order is covered evenly.
         # At most every second one, and one at least.
-        every = min(max(2, round(1 / fraction)), len(groups))
+        every = max(2, round(1 / fraction))
+        every = every if every // 2 < len(groups) else len(groups)
         for index, name in enumerate(sorted(groups)):
             (validation if index % every == every // 2 else training).extend(groups[name])
     else:

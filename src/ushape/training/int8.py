@@ -60,6 +60,8 @@ def as_sample(example: Example) -> Sample:
 def divided(model: Model, dataset: Dataset) -> Division:
     """The dataset as training divides it: exactly so, where the model was trained on it.
 
+    Parts of a single image are normalised each by itself here, for both networks alike; training does so by the whole.
+
     DataError where it cannot be divided, or is not of the model's kind.
     """
     dataset = model.matching(dataset)

@@ -41,12 +41,14 @@ class LabelSession(Session):
         self, model: Model, examples: Sequence[Example], *, once: bool = False
     ) -> Iterator[tuple[Example, NDArray[np.float32]]]:
         """Each example with its probabilities (K,); how long an image takes is noted where it is looked at `once`."""
+        seconds = 0.0
         for start in range(0, len(examples), IMAGES_AT_ONCE):
             part = examples[start : start + IMAGES_AT_ONCE]
             begun = time.perf_counter()
             found = model.classify([example.image for example in part], once=once)
+            seconds += time.perf_counter() - begun
             if once:
-                self.pace.image_seconds = (time.perf_counter() - begun) / len(part)
+                self.pace.image_seconds = seconds / (start + len(part))
             yield from zip(part, found, strict=True)
 
     def watch(self, model: Model) -> float:

@@ -39,6 +39,7 @@ from ushape.training.transfer import gentle, like_network_of
 __all__ = ["Planned", "make_plan", "measure_label_speed", "measure_speed", "understand"]
 
 STEPS_TIMED = 6
+"""Steps of which the fastest counts: the first ones of a process are slow, and other work disturbs some."""
 ENCODINGS: dict[Task, tuple[EncodingKind, ...]] = {
     "instances": ("ridge", "border", "distance"),
     "semantic": ("semantic",),
@@ -47,7 +48,6 @@ ENCODINGS: dict[Task, tuple[EncodingKind, ...]] = {
 """What a network can be asked for, by what the masks hold."""
 ASKED_OF_ALL = ("channels", "neighbours", "pieces", "thickness", "orientation")
 """What decides about the recipe and is not asked again of the images that are left to learn from."""
-"""Steps of which the fastest counts: the first ones of a process are slow, and other work disturbs some."""
 
 
 @dataclass(frozen=True)

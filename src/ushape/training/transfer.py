@@ -31,10 +31,7 @@ MOST_TOLD = 4
 
 def gentle(recipe: Recipe) -> Recipe:
     """The recipe with AdamW in place of Muon, for weights that have learnt something already."""
-    if recipe.optimiser.name != "muon":
-        return recipe
-    reason = "training starts from a model, so AdamW moves the weights instead, more gently than Muon"
-    return replace(recipe, optimiser=OptimiserSettings(), reasons=(*recipe.reasons, reason))
+    return replace(recipe, optimiser=OptimiserSettings()) if recipe.optimiser.name == "muon" else recipe
 
 
 def like_network_of(recipe: Recipe, model: Model) -> Recipe:
@@ -58,7 +55,11 @@ def like_network_of(recipe: Recipe, model: Model) -> Recipe:
     # Patches of the old network may be illegal for this one, so both change together.
     geometry = replace(recipe.geometry, depth=network.depth, padding=network.padding, scale=network.scale)
     patch = tuple(geometry.legal_at_least(n) for n in recipe.patch)
-    return replace(recipe, network=network, patch=patch)
+    recipe = replace(recipe, network=network, patch=patch)
+    if recipe.optimiser.name != "adamw":
+        return recipe
+    reason = "training starts from a model, so AdamW moves the weights, more gently than Muon"
+    return replace(recipe, reasons=(*recipe.reasons, reason))
 
 
 def body_of(tensors: Mapping[str, Tensor]) -> dict[str, str]:
