@@ -48,7 +48,7 @@ DEVICES: tuple[Device, ...] = ("cpu", "cuda")
 TEN = 10.0
 MINUTES: dict[Recipe, tuple[float, ...]] = {"paper": (TEN, 15.0), "best": (TEN, 30.0)}
 """Budgets of each training. The ten minutes are runs of their own, since a recipe's schedule follows its budget."""
-SEEDS = (0, 1)
+SEEDS = (0, 1, 2)
 WIDTHS: dict[tuple[Recipe, Device], tuple[str, ...]] = {
     ("paper", "cpu"): ("network.channels=8",),
     ("best", "cuda"): ("network.channels=64",),
