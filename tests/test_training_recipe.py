@@ -310,9 +310,7 @@ def test_the_width_says_what_the_next_one_would_need():
     channels, told = choose_width(speed, 1001.5 * step[24], pixels)
     assert channels == 24
     minutes = math.ceil(1000 * step[32] / 0.85 / 60)
-    assert told.endswith(
-        f"of 32 channels, would see fewer than the 1000 wanted, and is chosen from about {minutes} minutes on"
-    )
+    assert told.endswith(f"of 32 channels, would see fewer than the 1000 wanted, which take it about {minutes} minutes")
     assert "holds about 1001 steps;" in told
     channels, told = choose_width(speed, 100 * step[16], pixels)
     assert channels == 16

@@ -29,6 +29,7 @@ from ushape.geometry import Geometry
 from ushape.model_file import model_path, read_settings, read_tensors, shelf_of, whole_file, write_model
 from ushape.network.as_built import geometry_without_padding, is_altered, without_padding
 from ushape.network.classifier import Classifier
+from ushape.network.ensemble import Ensemble
 from ushape.network.hardware import best_dtype, choose_device, in_best_format
 from ushape.network.unet import UNet
 from ushape.prediction.choice import (
@@ -92,6 +93,7 @@ class Model:
 
     facts    what is worth remembering: recipe, scores, data fingerprint, software versions, precision, tile
     rotations  turned copies of an image that prediction averages over where nobody asks for another number
+    others   further networks of the same settings, whose answers are averaged with those of `network`
     engine   what runs the network: auto, torch, openvino, int8 or onnxruntime
     colours  to show the classes in, by their index; empty where nobody chose any
     values   what stood for the classes in the masks, by their index, which label files hold; empty: the index
@@ -114,19 +116,28 @@ class Model:
     engine: Engine = "auto"
     engines: Engines = field(default_factory=Engines, repr=False, compare=False)
     rotations: int = 1
+    others: tuple[UNet, ...] = ()
     way_back: bool = False
+
+    @property
+    def whole_network(self) -> UNet | Classifier | Ensemble:
+        """What answers: the network, or together with the others their mean."""
+        if not self.others:
+            return self.network
+        assert isinstance(self.network, UNet), "a classifier answers alone"
+        return Ensemble([self.network, *self.others])
 
     @property
     def fingerprint(self) -> str:
         """A short hash of the weights and of all else that decides what is predicted: equal ones predict alike."""
         about = {name: self.settings[name] for name in DECIDING}
-        return key_of(about, self.network.state_dict(), self.n_class_channels)[:16]
+        return key_of(about, self.whole_network.state_dict(), self.n_class_channels)[:16]
 
     @property
     def settings(self) -> dict[str, Any]:
         """What a model file holds beside the tensors."""
         return {
-            "network": self.network.settings,
+            "network": self.whole_network.settings,
             "preparation": asdict(self.preparation),
             "task": self.task,
             "classes": list(self.classes),
@@ -178,21 +189,21 @@ class Model:
         }
 
     @property
-    def tile_network(self) -> UNet | Classifier:
-        """The network as it runs on tiles: without padding, where that gives the same answers for less work."""
-        return without_padding(self.network)
+    def tile_network(self) -> UNet | Classifier | Ensemble:
+        """What runs on tiles: without padding, where that gives the same answers for less work."""
+        return without_padding(self.whole_network)
 
     @property
     def tile_geometry(self) -> Geometry:
         """That of `tile_network`, by which images are cut into tiles."""
-        return geometry_without_padding(self.network)
+        return geometry_without_padding(self.whole_network)
 
     def runner(self) -> Runner:
         """What runs `tile_network`, on the model's device, by its engine and in its precision."""
         check_engine(self.engine, self.device)
         (device, dtype), engine = self.hardware(), self.engine_meant()
         # The tensors that are shared are brought there once and not for each call.
-        in_best_format(self.network, device)
+        in_best_format(self.whole_network, device)
         network = self.tile_network
         by_torch = partial(TorchEngine, network, self.n_class_channels, device, dtype)
         if engine == "torch":
@@ -207,7 +218,7 @@ class Model:
         A classifier's images come in batches of any length.
         """
         may = self.engine == "auto" and self.task != "classification" and self.hardware()[0].type == "cpu"
-        return may and not self.engines.failure and not is_altered(self.network)
+        return may and not self.engines.failure and not is_altered(self.whole_network)
 
     def engine_meant(self) -> Engine:
         """The engine, `auto` resolved: OpenVINO where a conversion of these weights, as they are, is there already."""
@@ -229,7 +240,7 @@ class Model:
 
     def for_pixels(self, n_pixels: float) -> Model:
         """The model to predict so many pixels with, in all: by OpenVINO where `auto` may and converting first pays."""
-        if self.may_choose_openvino() and converting_pays(self.network, n_pixels) and runs_openvino():
+        if self.may_choose_openvino() and converting_pays(self.whole_network, n_pixels) and runs_openvino():
             return replace(self, engine="openvino", way_back=True)
         return self
 
@@ -310,14 +321,15 @@ class Model:
 
         image, axes  as in `predict`
         level  0 for the full resolution, whose maps the head reads, to depth - 1 for the bottom; each level below has
-               half the resolution: ceil(n / (scale * 2^level)) values for an axis of n pixels
+               half the resolution: ceil(n / (scale * 2^level)) values for an axis of n pixels; of a model of several
+               networks those of the first
         side   `up`: what the way up ends with; `down`: what the skip of that level carries
         """
         prepared = self.preparation(self.channels_first(image, axes))
         device, dtype = self.hardware()
-        return features(
-            self.tile_network, prepared, level, side, tile_size=self.largest_tile(), device=device, dtype=dtype
-        )
+        network = without_padding(self.network)
+        assert not isinstance(network, Ensemble), "of several networks the first is shown"
+        return features(network, prepared, level, side, tile_size=self.largest_tile(), device=device, dtype=dtype)
 
     def largest_tile(self) -> int:
         """Side of the tiles that a segmenter is run on."""
@@ -438,7 +450,7 @@ class Model:
                 "expected the network that was trained, found it without its padding, as it runs on tiles; save the "
                 "model of the former"
             )
-        write_model(path, self.settings, self.network.state_dict())
+        write_model(path, self.settings, self.whole_network.state_dict())
         return path
 
 
@@ -453,18 +465,32 @@ def mask_values(settings: dict[str, Any]) -> tuple[int, ...]:
     return values
 
 
+def read_networks(
+    settings: dict[str, Any], tensors: dict[str, torch.Tensor]
+) -> tuple[UNet | Classifier, tuple[UNet, ...]]:
+    """(network, others) of a model file, to be used."""
+    numbers = dict(settings["network"])
+    members = numbers.pop("members", 1)
+    if settings["task"] == "classification":
+        classifier = Classifier(**numbers)
+        classifier.load_state_dict(tensors)
+        return classifier.eval(), ()
+    networks = [UNet(**numbers).eval() for _ in range(members)]
+    (networks[0] if members == 1 else Ensemble(networks)).load_state_dict(tensors)
+    return networks[0], tuple(networks[1:])
+
+
 def load(path: Path | str, *, device: str = "auto", engine: Engine = "auto") -> Model:
     """The model in a file or a run folder; ModelFileError when it cannot be used."""
     path = model_path(path)
     settings = read_settings(path)
     tensors = read_tensors(path)
     with whole_file(path):
-        build = Classifier if settings["task"] == "classification" else UNet
-        network = build(**settings["network"])
-        network.load_state_dict(tensors)
+        network, others = read_networks(settings, tensors)
         preparation = settings["preparation"]
         model = Model(
-            network=network.eval(),
+            network=network,
+            others=others,
             preparation=Preparation(
                 **preparation | {k: tuple(v) for k, v in preparation.items() if isinstance(v, list)}
             ),

@@ -102,13 +102,16 @@ def facts_of(run: Session, n_scored: int) -> dict[str, str]:
     seconds, each = run.pace.clock.seconds(), run.pace.step_seconds
     speed = f"{1 / each:.2f} steps a second" if each else "not measured"
     budget = f"{run.steps} steps" if run.pace.minutes is None else f"{run.pace.minutes:g} minutes"
+    n_steps = ", ".join(map(str, run.joined or (run.state.step,)))
+    together = f"{len(run.joined)}, whose answers are averaged; the curve is of the last one, and each has its own page"
     network = ", ".join(f"{name} {value}" for name, value in run.state.network.settings.items())
     return {
         "budget": budget,
-        "time used": f"{seconds / 60:.1f} minutes, {run.state.step} steps, {speed}",
+        "time used": f"{seconds / 60:.1f} minutes, {n_steps} steps, {speed}",
         "memory used": peak_memory(run.device),
         "device": describe_device(run.device),
         "network": network,
+        **({"networks": f"{together} in the folder members"} if run.joined else {}),
         "data": data_of(run, n_scored),
         **decision_of(run),
         "seed": str(run.seed),
@@ -128,8 +131,9 @@ def summary_of(run: Session) -> str:
     held = f"{n_held} other{'s were' if n_held > 1 else ' was'} held out to judge it"
     if n_held and any(example.sample.name.endswith(", held out") for example in run.planned.validation):
         held = "a quarter of it was held out to judge it"
+    learner = f"{len(run.joined)} networks" if len(run.joined) > 1 else "A network"
     return (
-        f"A network learned to {goal} in {n} image{'s' * (n > 1)} of {summary.name}, in "
+        f"{learner} learned to {goal} in {n} image{'s' * (n > 1)} of {summary.name}, in "
         f"{run.pace.clock.seconds() / 60:.1f} minutes; {held}{', and learnt from too in the end' * run.is_refitted}."
     )
 
@@ -138,8 +142,9 @@ def score_note(run: Session) -> str:
     """Which images and which weights the scores are of."""
     note = "Scores of the images held out for validation. They also chose the best weights and the thresholds, "
     if run.is_refitted:
+        up_to = "of the first half of each training" if run.joined else f"up to step {run.refit_from}"
         return (
-            f"{note}and are of the best weights up to step {run.refit_from}, when none of these images had been learnt "
+            f"{note}and are of the best weights {up_to}, when none of these images had been learnt "
             "from in this run. After it they were, and the model has the weights that came of that, which these scores "
             "are not of; score it on new images with `ushape evaluate`."
         )

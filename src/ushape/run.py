@@ -3,7 +3,9 @@
 The run folder holds `model.safetensors` (the best weights by validation, or where the end of the run learns from the
 held-out images too, as `Recipe.refit` says, the last ones), `recipe.toml`, `run.json` (what was asked for),
 `events.jsonl`, `history.jsonl`, `report.html` and `checkpoint/`; each is written to a temporary name and renamed, so
-that a run can be killed at any moment and resumed. `log.txt` grows line by line.
+that a run can be killed at any moment and resumed. `log.txt` grows line by line. Where several networks answer together
+(`Recipe.members`), each is a run of its own in `members/1`, `members/2` and so on, and the folder holds what they make
+together.
 """
 
 from __future__ import annotations
@@ -22,8 +24,9 @@ from ushape.errors import ModelFileError, RecipeError
 from ushape.model import Evaluation, Model, load
 from ushape.network.hardware import choose_device, set_threads
 from ushape.reporting import write_run_report
-from ushape.training.checkpoint import write_text
+from ushape.training.checkpoint import write_lines, write_text
 from ushape.training.clock import Clock, is_tenth
+from ushape.training.joining import join
 from ushape.training.label_session import LabelSession
 from ushape.training.listening import Listener
 from ushape.training.planning import Planned, make_plan
@@ -79,7 +82,7 @@ def new_run_folder(name: str) -> Path:
 
 def refuse_earlier_run(folder: Path) -> None:
     """RecipeError when the folder holds another run, which this one was not asked to resume."""
-    if (folder / "model.safetensors").exists() or (folder / "checkpoint").exists():
+    if any((folder / name).exists() for name in ("model.safetensors", "checkpoint", "members")):
         raise RecipeError(
             f"expected a new folder for the run, found an earlier run in {folder}; continue it with --resume, or "
             "name another folder with -o"
@@ -113,10 +116,12 @@ def alone_in(folder: Path) -> Iterator[None]:
 class Finished:
     """How a run ended.
 
+    judged      the model that the evaluation is of; another one where `model` has learnt from these images too
     evaluation  of the validation images: used for choosing weights and thresholds, so no independent result
     """
 
     model: Model
+    judged: Model
     folder: Path | None
     evaluation: Evaluation
     steps: int
@@ -258,6 +263,15 @@ def perform(
         listener = Logged(listener, folder / "log.txt")
     for text in (*planned.recipe.reasons, *(f"warning: {each}" for each in (*planned.problems, *planned.concerns))):
         listener.words(f"  {text}")
+    if planned.recipe.members > 1:
+        return train_several(asked, planned, folder, clock, listener, device, resume)
+    return train_one(asked, planned, folder, clock, listener, device, resume)[1]
+
+
+def train_one(
+    asked: Asked, planned: Planned, folder: Path | None, clock: Clock, listener: Listener, device: str, resume: bool
+) -> tuple[Session, Finished]:
+    """Train one network, or go on with it, and write its folder."""
     kind = LabelSession if planned.summary.task == "classification" else Session
     session = kind(
         planned,
@@ -287,12 +301,12 @@ def perform(
         raise
     finally:
         listener.close()
-    return conclude(session, asked.command, interrupted)
+    return session, conclude(session, asked.command, interrupted)
 
 
 def conclude(run: Session, command: str, interrupted: bool) -> Finished:
     """Tune, score, and write model and report."""
-    model, evaluation, labels = run.finish()
+    model, judged, evaluation, labels = run.finish()
     if run.folder is not None:
         model.save(run.folder / "model.safetensors")
         if not interrupted:
@@ -300,7 +314,71 @@ def conclude(run: Session, command: str, interrupted: bool) -> Finished:
         run.save_checkpoint()
         write_run_report(run.folder / "report.html", run, evaluation, labels, command)
     seconds = run.pace.clock.seconds()
-    return Finished(model, run.folder, evaluation, run.state.step, seconds, run.planned.problems, interrupted)
+    return Finished(model, judged, run.folder, evaluation, run.state.step, seconds, run.planned.problems, interrupted)
+
+
+def train_several(
+    asked: Asked, planned: Planned, folder: Path | None, clock: Clock, listener: Listener, device: str, resume: bool
+) -> Finished:
+    """Train the recipe's members one after another, each in a folder of its own, and make one model of them.
+
+    Each has the same share of the minutes and a seed of its own. One that has ended is not trained again when the run
+    is resumed.
+    """
+    n, alone = planned.recipe.members, replace(planned, recipe=replace(planned.recipe, members=1))
+    if folder is not None:
+        write_text(folder / "recipe.toml", write_recipe(planned.recipe))
+        write_text(folder / "run.json", json.dumps(asdict(asked)))
+    session: Session | None = None
+    done: list[Finished] = []
+    while len(done) < n and not (done and done[-1].interrupted):
+        listener.words(f"  network {len(done) + 1} of {n}")
+        own = None if folder is None else folder / "members" / str(len(done) + 1)
+        if own is not None:
+            own.mkdir(parents=True, exist_ok=True)
+        minutes = None if asked.minutes is None else asked.minutes / n
+        if minutes is not None and session is not None and len(done) == n - 1:
+            # What is left, but for scoring all of them together.
+            minutes = n * minutes - (sum(each.seconds for each in done) + n * session.ending_seconds()) / 60
+        one = replace(asked, seed=asked.seed + len(done), minutes=minutes)
+        try:
+            session, finished = train_one(one, alone, own, Clock() if done else clock, listener, device, resume)
+        except RecipeError:
+            if session is not None:
+                conclude_several(asked, planned, folder, session, done, interrupted=True)
+            raise
+        done.append(finished)
+    assert session is not None
+    return conclude_several(asked, planned, folder, session, done, done[-1].interrupted)
+
+
+def conclude_several(
+    asked: Asked, planned: Planned, folder: Path | None, run: Session, done: Sequence[Finished], interrupted: bool
+) -> Finished:
+    """Tune and score the networks together, and write their model and report.
+
+    run  the session of the last of them, which knows the held-out images
+    """
+    # A network that was interrupted answers only where it is the only one.
+    kept = [each for each in done if not each.interrupted] or list(done)
+    run.planned, run.folder, run.seed = planned, folder, asked.seed
+    run.pace = replace(run.pace, minutes=asked.minutes, clock=Clock(earlier=sum(each.seconds for each in done)))
+    run.joined = tuple(each.steps for each in kept)
+    judged, model = (join([getattr(each, kind) for each in kept]) for kind in ("judged", "model"))
+    evaluation, labels = run.score(judged)
+    model = replace(model, decision=run.decision)
+    model.facts = run.facts(evaluation.scores) | {
+        "recipe": write_recipe(planned.recipe),
+        "steps": sum(run.joined),
+        "refit from step": next((step for each in kept if (step := each.refit_from) is not None), None),
+    }
+    run.event("interrupted" if interrupted else "finished", networks=len(kept))
+    if folder is not None:
+        model.save(folder / "model.safetensors")
+        write_lines(folder / "events.jsonl", run.events)
+        write_run_report(folder / "report.html", run, evaluation, labels, asked.command)
+    seconds = run.pace.clock.seconds()
+    return Finished(model, judged, folder, evaluation, sum(run.joined), seconds, planned.problems, interrupted)
 
 
 def train(

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
 from ushape.geometry import Geometry
 from ushape.network.classifier import Classifier
+from ushape.network.ensemble import Ensemble
 from ushape.network.unet import BATCH_NORM, CONVOLUTION, INSTANCE_NORM, UP_CONVOLUTION, Block, UNet, Up
 
 __all__ = ["geometry_without_padding", "is_altered", "settings_without_padding", "without_padding"]
@@ -34,21 +35,30 @@ OF_CLASSIFIERS = (Classifier, nn.Linear, nn.Identity)
 METHODS = frozenset({"forward", "core", "features", "contract", "check", "pooled", "averaged"})
 
 
-def is_altered(network: UNet | Classifier) -> bool:
+Network = UNet | Classifier | Ensemble
+
+
+def is_altered(network: Network) -> bool:
     """Whether the network may compute anything else than its settings and weights say: only PyTorch knows it then.
 
     A network that PyTorch has compiled counts as altered too: so it runs as it was compiled.
     """
+    if isinstance(network, Ensemble):
+        members = [cast(UNet, each) for each in network.networks]
+        return _is_hooked(network) or type(network) is not Ensemble or any(is_altered(each) for each in members)
     padding = 1 if network.settings.get("padding", "same") == "same" else 0
     known = (*NORMS[network.settings["norm"]], *OTHERS, *(OF_CLASSIFIERS if isinstance(network, Classifier) else ()))
     return any(
-        module._forward_pre_hooks
-        or module._forward_hooks
-        or module._compiled_call_impl
-        or not METHODS.isdisjoint(vars(module))
+        _is_hooked(module)
         or not (_as_padded(module, padding) if isinstance(module, CONVOLUTIONS) else type(module) in known)
         for module in network.modules()
     )
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    """Whether calling the module does more or other than its class says."""
+    hooks = module._forward_pre_hooks or module._forward_hooks or module._compiled_call_impl
+    return bool(hooks) or not METHODS.isdisjoint(vars(module))
 
 
 def _as_padded(convolution: nn.Module, padding: int) -> bool:
@@ -68,18 +78,19 @@ def settings_without_padding(settings: Mapping[str, Any]) -> dict[str, Any]:
     return dict(settings) | ({"padding": "valid"} if pointwise else {})
 
 
-def _differs(network: UNet | Classifier) -> bool:
+def _differs(network: Network) -> bool:
     """Whether there is another network to run on tiles. A classifier has no tiles."""
-    changed = not isinstance(network, Classifier) and settings_without_padding(network.settings) != network.settings
+    settings = network.settings
+    changed = not isinstance(network, Classifier) and settings_without_padding(settings) != settings
     return changed and not is_altered(network)
 
 
-def geometry_without_padding(network: UNet | Classifier) -> Geometry:
+def geometry_without_padding(network: Network) -> Geometry:
     """That of `without_padding(network)`."""
     return network.geometry.without_padding if _differs(network) else network.geometry
 
 
-def without_padding(network: UNet | Classifier) -> UNet | Classifier:
+def without_padding(network: Network) -> Network:
     """The same weights without padding, to run on tiles; the network itself where that would differ.
 
     The tensors are those of the network: changed in place, exchanged or moved, they are so for both. What is given is
@@ -87,6 +98,8 @@ def without_padding(network: UNet | Classifier) -> UNet | Classifier:
     """
     if not _differs(network):
         return network
+    if isinstance(network, Ensemble):
+        return Ensemble([cast(UNet, without_padding(cast(UNet, each))) for each in network.networks])
     bare = _twin(network)
     assert isinstance(bare, UNet)
     bare.settings, bare.geometry = settings_without_padding(network.settings), network.geometry.without_padding

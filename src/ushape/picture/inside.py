@@ -194,7 +194,7 @@ def skip_losses(
     """
     if model.task == "classification":
         raise RecipeError("expected a segmenter, found a classifier; use skip_scores on a data set to see what is lost")
-    model = replace(model, engine="torch")  # which alone runs a cut network
+    model = replace(model, engine="torch", others=())  # torch alone runs a cut network; of several one is cut
     channels_first = model.channels_first(image, axes)
     whole = model.decide(model.maps(channels_first, symmetries=1)).labels
     losses = [Loss((), whole, 0.0, _scores(model, reference, whole))]
@@ -233,7 +233,7 @@ def skips_plate(
 
 def skip_scores(model: Model, dataset: Dataset, *, filling: Filling = "zero") -> list[dict[str, Any]]:
     """Scores on a data set with all skips, without each and without all: rows of `skips` and the scores by name."""
-    model = replace(model, engine="torch")  # which alone runs a cut network
+    model = replace(model, engine="torch", others=())  # torch alone runs a cut network; of several one is cut
     rows: list[dict[str, Any]] = [{"skips": "all"} | model.evaluate(dataset, symmetries=1).scores]
     for levels in _cuts(model):
         with without_skips(model.network, levels, filling):

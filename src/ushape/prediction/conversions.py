@@ -34,13 +34,14 @@ from torch import Tensor, nn
 from ushape.errors import RecipeError
 from ushape.network.as_built import is_altered
 from ushape.network.classifier import Classifier
+from ushape.network.ensemble import Ensemble
 from ushape.network.hardware import in_best_format
 from ushape.network.unet import UNet
 from ushape.prediction.engines import to_maps
 
 __all__ = ["Conversion", "Graph", "Keys", "Network", "Shelf", "as_traced", "key_of", "weights_key"]
 
-Network = UNet | Classifier
+Network = UNet | Classifier | Ensemble
 METADATA_KEY = "ushape conversion"
 CONVERSION_FORMAT = 1
 """Raised when what is kept, or how it is converted, changes: older conversions are made again."""

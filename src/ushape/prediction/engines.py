@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ushape.network.classifier import Classifier
+from ushape.network.ensemble import Ensemble
 from ushape.network.hardware import autocast, in_best_format
 from ushape.network.unet import UNet
 
@@ -37,7 +38,11 @@ class TorchEngine:
     """
 
     def __init__(
-        self, network: UNet | Classifier, n_class_channels: int, device: torch.device, dtype: torch.dtype
+        self,
+        network: UNet | Classifier | Ensemble,
+        n_class_channels: int,
+        device: torch.device,
+        dtype: torch.dtype,
     ) -> None:
         self.network, self.n_class_channels = network, n_class_channels
         self.device, self.dtype = device, dtype

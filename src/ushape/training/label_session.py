@@ -67,14 +67,11 @@ class LabelSession(Session):
             # The first time is slower than all others.
             list(self.classified(self.model(self.state.average), self.watched[:IMAGES_AT_ONCE], once=True))
 
-    def finish(self) -> tuple[Model, Evaluation, dict[str, NDArray[np.int32]]]:
-        """(model, scores, labels by name) of the held-out images, with the best weights."""
-        model, tally = self.model(self.best or self.state.average), LabelTally(self.planned.summary.classes)
+    def score(self, model: Model) -> tuple[Evaluation, dict[str, NDArray[np.int32]]]:
+        """(scores, labels by name) of the held-out images; there is nothing to tune."""
+        tally = LabelTally(self.planned.summary.classes)
         labels: dict[str, NDArray[np.int32]] = {}
         for example, found in self.classified(model, self.judged()):
             tally.add(example.sample.name, int(example.mask), found)
             labels[example.sample.name] = np.asarray(found.argmax(), np.int32)
-        evaluation = tally.evaluation()
-        model = self.final_model(model)
-        model.facts = self.facts(evaluation.scores)
-        return model, evaluation, labels
+        return tally.evaluation(), labels

@@ -160,7 +160,8 @@ def choose_recipe(
         if seconds is not None:
             classifies = summary.task == "classification"
             speed = measure_label_speed(device, summary) if classifies else measure_speed(device, summary.dims)
-        recipe = plan_recipe(summary, seconds=seconds, speed=speed)
+        # From one start several networks would hardly differ.
+        recipe = plan_recipe(summary, seconds=seconds, speed=speed, alone=start is not None)
         if start is not None:
             recipe = gentle(recipe)
         if name != "auto":

@@ -121,6 +121,7 @@ class Recipe:
     smoothing      share of the truth that is spread over all classes, against overconfidence
     normalisation  `image` or `dataset`, see `ushape.model.Preparation`
     rotations      turned and mirrored copies of an image that the model averages over when it predicts
+    members        networks that are trained one after another, each with a seed of its own, and answer together
     validation     share of the images held out to choose the best weights and the thresholds
     refit          share of the steps, at the end, that learn from the held-out images too, once these have judged the
                    weights and chosen the thresholds; 0 = none
@@ -140,6 +141,7 @@ class Recipe:
     smoothing: float = 0.0
     normalisation: Literal["image", "dataset"] = "image"
     rotations: int = 1
+    members: int = 1
     validation: float = 0.2
     refit: float = 0.0
     reasons: tuple[str, ...] = ()
@@ -173,6 +175,12 @@ class Recipe:
             raise RecipeError(
                 f"expected 1 rotation for classes of whole images, found {self.rotations}; a turned image may be of "
                 "another class"
+            )
+        if self.members < 1:
+            raise RecipeError(f"expected members to be at least 1 network, found {self.members}; raise it")
+        if self.members > 1 and self.network.head != "pixels":
+            raise RecipeError(
+                f"expected one network for classes of whole images, found {self.members} members; leave them out"
             )
         if not 0 < self.validation < 1:
             raise RecipeError(f"expected validation to be a share between 0 and 1, found {self.validation}; change it")

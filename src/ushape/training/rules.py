@@ -85,6 +85,11 @@ REFIT_SHARE = OptimiserSettings.decay
 """Share of the steps, at the end, that learn from the held-out images too: those in which the rate falls."""
 REFIT_UP_TO = 50
 """Images up to which that pays: a fifth of some twenty is much, and of a hundred nuclei images nothing was gained."""
+MEMBER_MINUTES = 10.0
+"""Minutes from whose double on there are several networks instead of one that is trained longer: of few images one has
+learnt by then what it can, and the mean of several errs less (docs/results.md)."""
+MOST_MEMBERS = 5
+"""Networks that answer together, at most: each takes its time in every prediction. Two and three were tried."""
 RARE_SHARE = 0.05
 """Share of the pixels below which a class is rare, so that classes are weighted."""
 RAREST_SHARE = 0.01
@@ -147,9 +152,12 @@ def minutes_wanted(step_seconds: float, steps: int) -> str:
 
 
 def choose_width(
-    speed: Speed | None, seconds: float | None, pixels: int, wanted: int = STEPS_WANTED
+    speed: Speed | None, seconds: float | None, pixels: int, wanted: int = STEPS_WANTED, members: int = 1
 ) -> tuple[int, str]:
-    """(channels, sentence): the widest network that still sees enough steps, `wanted` of them."""
+    """(channels, sentence): the widest network that still sees enough steps, `wanted` of them.
+
+    seconds  of each of `members` networks
+    """
     if speed is None or seconds is None:
         return 32, "32 channels: the default where no time budget was measured against"
     wider = None
@@ -158,9 +166,8 @@ def choose_width(
         if steps >= wanted:
             break
         wider = channels
-    told = (
-        f"at about {speed.step_seconds(channels, pixels):.2f} s a step on this machine the budget holds about {steps}"
-    )
+    held = "the budget holds" if members == 1 else "the time of each network holds"
+    told = f"at about {speed.step_seconds(channels, pixels):.2f} s a step on this machine {held} about {steps}"
     if wider is None:
         return channels, f"{channels} channels, the paper's width: {told} steps of it"
     if steps < wanted:
@@ -170,7 +177,7 @@ def choose_width(
         )
     return channels, (
         f"{channels} channels: {told} steps; the next wider network, of {wider} channels, would see fewer than the "
-        f"{wanted} wanted, and is chosen from about {minutes_wanted(speed.step_seconds(wider, pixels), wanted)} on"
+        f"{wanted} wanted, which take it about {minutes_wanted(speed.step_seconds(wider, pixels), wanted)}"
     )
 
 
@@ -258,14 +265,35 @@ def choose_rotations(summary: DataSummary) -> tuple[int, str]:
     )
 
 
+def choose_members(summary: DataSummary, seconds: float | None) -> tuple[int, str]:
+    """(networks, sentence): one for each ten minutes, where the images are few."""
+    # Tried in 2-D only, and with few images; more of them may be worth a longer training of a wider network.
+    if seconds is None or summary.dims != 2 or summary.n_images > REFIT_UP_TO:
+        return 1, ""
+    members = min(MOST_MEMBERS, round(seconds / (60 * TRAINING_SHARE), 6) // MEMBER_MINUTES)
+    if members < 2:
+        return 1, ""
+    n = int(members)
+    return n, (
+        f"{n} networks, trained one after another with seeds of their own, whose answers are averaged: from so few "
+        f"images one learns in {MEMBER_MINUTES:.0f} minutes what it can, and the mean of several errs less; predicting "
+        f"takes {n} times as long, and --set members=1 trains one all the time"
+    )
+
+
 def fewer_levels(depth: int, scale: int, side: int) -> int:
     """The most levels, up to `depth`, whose margin takes no more than GAP_SHARE of an image's side; at least 3."""
     fitting = [d for d in range(3, depth + 1) if Geometry(d, "same", scale).margin <= GAP_SHARE * side]
     return max(fitting, default=3)
 
 
-def plan_recipe(summary: DataSummary, *, seconds: float | None = None, speed: Speed | None = None) -> Recipe:
-    """The `auto` recipe for these data, this many seconds and this machine's speed."""
+def plan_recipe(
+    summary: DataSummary, *, seconds: float | None = None, speed: Speed | None = None, alone: bool = False
+) -> Recipe:
+    """The `auto` recipe for these data, this many seconds and this machine's speed.
+
+    alone  whether there is to be one network, however many seconds
+    """
     if summary.task == "classification":
         channels, rounds, reason = choose_rounds(speed, seconds, pixels_per_image(summary.sizes) * summary.n_images)
         return plan_classifier(summary, channels, rounds, reason)
@@ -302,7 +330,10 @@ def plan_recipe(summary: DataSummary, *, seconds: float | None = None, speed: Sp
     )
     working_pixels = batch * math.prod(patch) // scale**summary.dims
     wanted = SMALL_STEPS_WANTED if small else STEPS_WANTED
-    channels, reason = choose_width(speed, seconds, working_pixels, wanted)
+    members, reason = (1, "") if alone else choose_members(summary, seconds)
+    reasons += [reason] if reason else []
+    each = None if seconds is None else seconds / members
+    channels, reason = choose_width(speed, each, working_pixels, wanted, members)
     reasons.append(reason)
     reasons.append(
         "padded convolutions with batch normalisation, Muon and a moving average of weights: they learnt most in "
@@ -319,6 +350,7 @@ def plan_recipe(summary: DataSummary, *, seconds: float | None = None, speed: Sp
         optimiser=OptimiserSettings("muon", RATES["muon"]),
         augmentation=augmentation,
         rotations=rotations,
+        members=members,
         refit=REFIT_SHARE if summary.n_images <= REFIT_UP_TO else 0.0,
         reasons=tuple(reasons),
     )

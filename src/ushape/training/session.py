@@ -112,6 +112,7 @@ class Session:
         self.encoded: dict[Example, TrainingImage] = {}
         self.batches = self.make_batches(self.planned.training)
         self.n_tuned = 0  # held-out images that thresholds were tuned on
+        self.joined: tuple[int, ...] = ()  # steps of the networks that answer together, where there are several
         self.window: int | None = None  # pixels of each held-out image that are looked at; None for all
         self.refit_from: int | None = None
         self.is_refitted = False
@@ -204,8 +205,8 @@ class Session:
 
     @property
     def n_views(self) -> int:
-        """In how many ways an image is looked at when it is predicted."""
-        return self.recipe.rotations
+        """In how many ways an image is looked at when it is predicted, and by how many networks."""
+        return self.recipe.rotations * max(1, len(self.joined))
 
     def judged(self) -> list[Example]:
         """The validation images scored at the end: all, or as many as the budget can afford."""
@@ -475,14 +476,22 @@ class Session:
         left = math.nan if each is None else (stop - step) * each + self.ending_seconds()
         self.listener.progress(step, stop, loss, validation, left)
 
-    def finish(self) -> tuple[Model, Evaluation, dict[str, NDArray[np.int32]]]:
-        """(model, scores, labels by name): the best weights, thresholds tuned on validation images, scores there.
+    def finish(self) -> tuple[Model, Model, Evaluation, dict[str, NDArray[np.int32]]]:
+        """(model, judged model, scores, labels by name): the best weights, thresholds tuned on validation images.
 
-        Where the held-out images were learnt from in the end, the scores are of the best weights before, and the model
-        has the last ones, with the same thresholds.
+        Where the held-out images were learnt from in the end, the scores are of the best weights before, those of the
+        judged model, and the model has the last ones, with the same thresholds.
         """
         # A run that was interrupted before its first validation has no best weights.
-        model, judged, tuned = self.model(self.best or self.state.average), self.judged(), self.tuned()
+        judged = self.model(self.best or self.state.average)
+        evaluation, labels = self.score(judged)
+        model = self.final_model(judged)
+        model.facts = self.facts(evaluation.scores)
+        return model, judged, evaluation, labels
+
+    def score(self, model: Model) -> tuple[Evaluation, dict[str, NDArray[np.int32]]]:
+        """(scores, labels by name) on validation images, by thresholds that are tuned there for the model first."""
+        judged, tuned = self.judged(), self.tuned()
         # Only the tuning images' maps are kept: those of all images may not fit into memory.
         maps = {example.sample.name: self.maps(model, example) for example in tuned}
         self.n_tuned = len(tuned)
@@ -500,10 +509,7 @@ class Session:
             tally.add(name, example.mask, labels[name], example.sample.complete)
             counted = self.judge.calibration(found, example.mask)
             calibration = counted if calibration is None else calibration + counted
-        evaluation = replace(tally.evaluation(), calibration=calibration)
-        model = self.final_model(model)
-        model.facts = self.facts(evaluation.scores)
-        return model, evaluation, labels
+        return replace(tally.evaluation(), calibration=calibration), labels
 
     def score_watched(self, model: Model) -> float:
         """The score of the watched images, by the model's own decision."""

@@ -1,0 +1,186 @@
+"""Several networks in one run: each is a run of its own, they answer together, and nothing is trained twice."""
+
+import json
+import math
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import disc_dataset
+from test_training_session import TINY, assert_equal_tensors
+from ushape import run as running
+from ushape.errors import RecipeError
+from ushape.model import load
+from ushape.run import train_run
+from ushape.training import planning
+from ushape.training import session as sessions
+from ushape.training.clock import Clock
+from ushape.training.examples import DataSummary
+from ushape.training.joining import join
+from ushape.training.listening import Listener
+from ushape.training.loop import train_steps
+from ushape.training.planning import make_plan
+from ushape.training.rules import TRAINING_SHARE, Speed, plan_recipe
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+TWO = [*TINY, "members=2", "refit=0.5"]
+
+
+def run(folder=None, **options):
+    options = {"steps": 8, "seed": 3, "settings": TWO, "keep_folder": folder is not None} | options
+    return train_run(disc_dataset(6), output=folder, device="cpu", **options)
+
+
+def tensors(model):
+    return model.whole_network.state_dict()
+
+
+class Heard(Listener):
+    """Remembers words and steps, and presses Ctrl-C at a step of a network."""
+
+    def __init__(self, network=0, step=0):
+        self.at, self.words_heard, self.steps = (network, step), [], []
+
+    def words(self, text):
+        self.words_heard.append(text.strip())
+
+    def progress(self, step, stop, loss, validation, seconds_left):
+        network = sum(text.startswith("network ") for text in self.words_heard)
+        self.steps.append((network, step))
+        if (network, step) == self.at:
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_each_network_is_a_run_of_its_own_and_they_answer_together(tmp_path):
+    finished = run(tmp_path / "run")
+    alone = [run(seed=seed, settings=[*TINY, "refit=0.5"]) for seed in (3, 4)]
+    assert finished.steps == finished.model.facts["steps"] == 16
+    assert (finished.refit_from, finished.model.facts["seed"]) == (4, 3)
+    assert_equal_tensors(tensors(finished.model), tensors(join([each.model for each in alone])))
+    for number, each in enumerate(alone, start=1):
+        folder = tmp_path / "run" / "members" / str(number)
+        assert_equal_tensors(tensors(load(folder)), tensors(each.model))
+        assert (folder / "report.html").exists()
+        assert "members = 1\n" in (folder / "recipe.toml").read_text()
+    kept = load(tmp_path / "run", device="cpu")
+    assert_equal_tensors(tensors(kept), tensors(finished.model))
+    assert kept.decision == finished.model.decision == finished.judged.decision
+    assert "members = 2\n" in (tmp_path / "run" / "recipe.toml").read_text()
+    assert json.loads((tmp_path / "run" / "events.jsonl").read_text().splitlines()[-1])["event"] == "finished"
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "2 networks learned to find objects" in page
+    assert "8, 8 steps" in page
+
+
+def test_the_scores_are_of_the_averaged_answers_before_the_held_out_images_were_learnt_from():
+    finished = run()
+    alone = [run(seed=seed, settings=[*TINY, "refit=0.5"]) for seed in (3, 4)]
+    assert_equal_tensors(tensors(finished.judged), tensors(join([each.judged for each in alone])))
+    held = disc_dataset(6).subset(
+        [s for s in disc_dataset(6).samples if s.name in {row["name"] for row in finished.evaluation.rows}]
+    )
+    assert finished.judged.evaluate(held).scores == pytest.approx(finished.evaluation.scores)
+    assert not torch.equal(finished.judged.network.head.weight, finished.model.network.head.weight)
+
+
+@pytest.mark.parametrize(("network", "step"), [(1, 5), (2, 3)])
+def test_a_run_that_was_stopped_leaves_a_model_and_resumes_to_the_same_tensors(tmp_path, network, step):
+    stopped = run(tmp_path / "run", listener=Heard(network, step))
+    assert stopped.interrupted
+    # The second network had hardly begun, so the first one answers alone.
+    assert load(tmp_path / "run").others == ()
+    assert stopped.steps == (5 if network == 1 else 8)
+    heard = Heard()
+    resumed = run(tmp_path / "run", settings=(), steps=None, resume=True, listener=heard)
+    assert not resumed.interrupted
+    assert_equal_tensors(tensors(resumed.model), tensors(run().model))
+    assert heard.steps[0] == ((1, 6) if network == 1 else (2, 4))
+
+
+def test_a_run_that_has_ended_trains_nothing_when_it_is_resumed(tmp_path):
+    first, heard = run(tmp_path / "run"), Heard()
+    again = run(tmp_path / "run", settings=(), steps=None, resume=True, listener=heard)
+    assert heard.steps == []
+    assert_equal_tensors(tensors(again.model), tensors(first.model))
+
+
+def test_a_network_that_goes_astray_costs_none_of_the_others(tmp_path, monkeypatch):
+    def astray(state, batches, recipe, seed, *given):
+        for record in train_steps(state, batches, recipe, seed, *given):
+            yield replace(record, loss=record.loss * math.nan) if seed == 4 and record.step == 5 else record
+
+    monkeypatch.setattr(sessions, "train_steps", astray)
+    with pytest.raises(RecipeError, match="expected a finite loss"):
+        run(tmp_path / "run")
+    assert_equal_tensors(tensors(load(tmp_path / "run")), tensors(load(tmp_path / "run" / "members" / "1")))
+
+
+def test_the_minutes_are_shared(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    monkeypatch.setattr(running, "Clock", lambda earlier=0.0: Clock(now[0], earlier))
+    monkeypatch.setattr(planning, "measure_speed", lambda *_: Speed(1e-9))
+    real, budgets = sessions.Session.__init__, []
+
+    def noted(session, *given, **options):
+        budgets.append(options["minutes"])
+        real(session, *given, **options)
+
+    def ticking(*given):
+        for record in train_steps(*given):
+            now[0] += 0.5
+            yield record
+
+    monkeypatch.setattr(sessions.Session, "__init__", noted)
+    monkeypatch.setattr(sessions, "train_steps", ticking)
+    finished = run(steps=None, minutes=1.5, settings=[*TINY, "members=3"], clock=Clock(now[0]))
+    assert len(budgets) == 3
+    assert budgets[:2] == [0.5, 0.5]
+    # The last has what the others left, less the time that scoring all of them takes.
+    assert 0.3 < budgets[2] < 0.5
+    assert 60 < finished.seconds <= 90
+
+
+def test_an_earlier_run_is_not_written_over(tmp_path):
+    (tmp_path / "run" / "members").mkdir(parents=True)
+    with pytest.raises(RecipeError, match="found an earlier run"):
+        run(tmp_path / "run")
+
+
+def summary(n=20, dims=2):
+    return DataSummary("d", "semantic", ("a", "b"), n, 1, ((64,) * dims,) * n)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "members"), [(None, 1), (1, 1), (10, 1), (19.9, 1), (20, 2), (30, 3), (59, 5), (600, 5)]
+)
+def test_one_network_for_each_ten_minutes(minutes, members):
+    seconds = None if minutes is None else 60 * minutes * TRAINING_SHARE
+    recipe = plan_recipe(summary(), seconds=seconds)
+    assert recipe.members == members
+    told = [reason for reason in recipe.reasons if "networks, trained one after another" in reason]
+    assert [reason.partition(" ")[0] for reason in told] == ([str(members)] if members > 1 else [])
+
+
+def test_many_images_volumes_and_a_start_have_one():
+    seconds = 60 * 30 * TRAINING_SHARE
+    assert plan_recipe(summary(50), seconds=seconds).members == 3
+    assert plan_recipe(summary(51), seconds=seconds).members == 1
+    assert plan_recipe(summary(dims=3), seconds=seconds).members == 1
+    assert plan_recipe(summary(), seconds=seconds, alone=True).members == 1
+    planned = make_plan(disc_dataset(6), minutes=30, device="cpu", start=run(settings=TINY).model)
+    assert planned.recipe.members == 1
+
+
+@pytest.mark.parametrize("members", [0, -1])
+def test_fewer_than_one_is_refused(members):
+    with pytest.raises(RecipeError, match="members to be at least 1"):
+        make_plan(disc_dataset(6), settings=[f"members={members}"], device="cpu")
+
+
+def test_predictions_of_several_are_as_large_as_the_image():
+    image = np.random.default_rng(0).integers(0, 255, (41, 57)).astype(np.uint8)
+    assert run().model.predict(image).labels.shape == (41, 57)
