@@ -4,12 +4,14 @@ import json
 import math
 import signal
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from conftest import disc_dataset
+from test_model import disc_foreground
 from test_training_session import TINY, assert_equal_tensors
 from ushape import run as running
 from ushape.errors import RecipeError
@@ -150,8 +152,8 @@ def test_an_earlier_run_is_not_written_over(tmp_path):
         run(tmp_path / "run")
 
 
-def summary(n=20, dims=2):
-    return DataSummary("d", "semantic", ("a", "b"), n, 1, ((64,) * dims,) * n)
+def summary(n=20, dims=2, task="semantic", classes=("a", "b")):
+    return DataSummary("d", task, classes, n, 1, ((64,) * dims,) * n)
 
 
 @pytest.mark.parametrize(
@@ -165,14 +167,19 @@ def test_one_network_for_each_ten_minutes(minutes, members):
     assert [reason.partition(" ")[0] for reason in told] == ([str(members)] if members > 1 else [])
 
 
-def test_many_images_volumes_and_a_start_have_one():
+def test_many_images_volumes_objects_and_a_start_have_one():
     seconds = 60 * 30 * TRAINING_SHARE
     assert plan_recipe(summary(50), seconds=seconds).members == 3
     assert plan_recipe(summary(51), seconds=seconds).members == 1
     assert plan_recipe(summary(dims=3), seconds=seconds).members == 1
+    assert plan_recipe(summary(task="instances"), seconds=seconds).members == 1
+    assert plan_recipe(summary(classes=("a", "b", "c")), seconds=seconds).members == 1
     assert plan_recipe(summary(), seconds=seconds, alone=True).members == 1
-    planned = make_plan(disc_dataset(6), minutes=30, device="cpu", start=run(settings=TINY).model)
-    assert planned.recipe.members == 1
+    discs = disc_dataset(6)
+    samples = tuple(replace(sample, mask=partial(disc_foreground, sample)) for sample in discs.samples)
+    two_classes = replace(discs, samples=samples, task="semantic")
+    assert make_plan(two_classes, minutes=30, device="cpu").recipe.members == 3
+    assert make_plan(two_classes, minutes=30, device="cpu", start=run(settings=TINY).model).recipe.members == 1
 
 
 @pytest.mark.parametrize("members", [0, -1])

@@ -86,8 +86,8 @@ REFIT_SHARE = OptimiserSettings.decay
 REFIT_UP_TO = 50
 """Images up to which that pays: a fifth of some twenty is much, and of a hundred nuclei images nothing was gained."""
 MEMBER_MINUTES = 10.0
-"""Minutes from whose double on there are several networks instead of one that is trained longer: of few images one has
-learnt by then what it can, and the mean of several errs less (docs/results.md)."""
+"""Minutes from whose double on there are several networks instead of one that is trained longer: of few images of two
+classes one has learnt by then what it can, and the mean of several errs less (docs/results.md)."""
 MOST_MEMBERS = 5
 """Networks that answer together, at most: each takes its time in every prediction. Two and three were tried."""
 RARE_SHARE = 0.05
@@ -266,9 +266,10 @@ def choose_rotations(summary: DataSummary) -> tuple[int, str]:
 
 
 def choose_members(summary: DataSummary, seconds: float | None) -> tuple[int, str]:
-    """(networks, sentence): one for each ten minutes, where the images are few."""
-    # Tried in 2-D only, and with few images; more of them may be worth a longer training of a wider network.
-    if seconds is None or summary.dims != 2 or summary.n_images > REFIT_UP_TO:
+    """(networks, sentence): one for each ten minutes, where the images are few and of two classes."""
+    # More images, and objects whose outlines get finer with time, may be worth a longer training of a wider network.
+    of_two_classes = summary.task == "semantic" and len(summary.classes) == 2
+    if seconds is None or summary.dims != 2 or not of_two_classes or summary.n_images > REFIT_UP_TO:
         return 1, ""
     members = min(MOST_MEMBERS, round(seconds / (60 * TRAINING_SHARE), 6) // MEMBER_MINUTES)
     if members < 2:
