@@ -20,9 +20,9 @@ from ushape.training.planning import make_plan
 PLANS = (
     ("digits", 1),
     ("phc-u373:01", 3),
-    ("isbi2012:train", 10),
+    ("isbi2012:train", 30),
     ("dic-hela:02", 10),
-    ("dsb2018:train", 30),
+    ("dsb2018:train", 20),
     ("hippocampus:train", 60),
 )
 HEAD = """# Six plans
