@@ -192,7 +192,8 @@ def describe_model(path: Path | str) -> tuple[dict[str, Any], str]:
         shown = [name for name in ("AP@0.5", "SEG", "mean Dice") if name in scores]
         lines |= {f"validation {name}": f"{scores[name]:.4f}" for name in shown}
         if (step := facts.get("refit from step")) is not None:
-            lines["validated"] = f"by weights up to step {step}; after it the held-out images were learnt from too"
+            weights = "of the first half of each training" if network.get("members", 1) > 1 else f"up to step {step}"
+            lines["validated"] = f"by weights {weights}; after it the held-out images were learnt from too"
         engines, unused = describe_conversions(path)
         lines |= {f"engine {engine}": conversion_line(engine, about) for engine, about in engines.items()}
         lines |= {f"engine {engine}": why for engine, why in unused.items()}

@@ -121,7 +121,8 @@ class Recipe:
     smoothing      share of the truth that is spread over all classes, against overconfidence
     normalisation  `image` or `dataset`, see `ushape.model.Preparation`
     rotations      turned and mirrored copies of an image that the model averages over when it predicts
-    members        networks that are trained one after another, each with a seed of its own, and answer together
+    members        networks that are trained one after another, each with a seed of its own and a share of the minutes
+                   (or, where those are counted, all of the steps), and answer together
     validation     share of the images held out to choose the best weights and the thresholds
     refit          share of the steps, at the end, that learn from the held-out images too, once these have judged the
                    weights and chosen the thresholds; 0 = none
