@@ -96,13 +96,13 @@ def test_the_most_wanted_runs_come_first():
         ("01", 10, 0),
         ("02", 10, 0),
     ]
-    assert told[6:] == [(name, minutes, 1) for name, minutes, _ in told[:6]]
+    assert told[6:] == [(name, minutes, seed) for seed in (1, 2) for name, minutes, _ in told[:6]]
     assert {run.stage for run in runs} == {"test"}
 
 
 def test_gold_truth_alone_comes_after_every_study_has_its_line():
     runs = [each for _, each in paper.planned_runs(asked("phc", "dic", "--only", "15minutes"), "cpu")]
-    assert ["gold" in each.split.name for each in runs] == 2 * (4 * [False] + 4 * [True])
+    assert ["gold" in each.split.name for each in runs] == 3 * (4 * [False] + 4 * [True])
 
 
 def test_both_recipes_of_all_studies_run_where_none_is_named():
@@ -115,7 +115,7 @@ def test_both_recipes_of_all_studies_run_where_none_is_named():
 def test_a_part_of_the_runs_can_be_asked_for():
     runs = [each for _, each in paper.planned_runs(asked("em", "--only", "fold2", "--recipe", "paper"), "cpu")]
     assert [(run.split.name, run.minutes, run.seed) for run in runs] == [
-        ("isbi2012-fold2", minutes, seed) for seed in (0, 1) for minutes in (15, 10)
+        ("isbi2012-fold2", minutes, seed) for seed in (0, 1, 2) for minutes in (15, 10)
     ]
 
 
@@ -223,7 +223,7 @@ def test_folds_are_pooled_beside_the_papers_table(records):
     text = paper.study_text("em", read_splits(), records)
     (line,) = lines(text, "paper")
     assert line == (
-        "| paper, 7 rotations | gold | 16 | 15 minutes | 0, 1 | 0.20000 (0.10000 to 0.20000) "
+        "| paper, 7 rotations | gold | 16 | 15 minutes | 0, 1, 2 | 0.20000 (0.10000 to 0.20000) "
         "| 0.20000 (0.10000 to 0.20000) | 0.200 (0.100 to 0.200) | 0.2000 (0.1000 to 0.2000) "
         "| 0.2000 (0.1000 to 0.2000) | 0.300 (0.300 to 0.400) | 0.300 (0.300 to 0.400) | 900 | 2.35 | 0 + 0 + 0 | abc |"
     )
@@ -274,7 +274,7 @@ def test_tables_stand_on_the_page_and_say_that_the_test_sets_differ(records, tmp
     text = page.read_text("utf-8")
     assert "hidden test sets" in text
     assert "not comparable" in " ".join(text.split())
-    assert "| paper | gold | 16 | 10 minutes | 0, 1 | 0.800 | 0.200 |" in text
+    assert "| paper | gold | 16 | 10 minutes | 0, 1, 2 | 0.800 | 0.200 |" in text
     assert "<!-- benchmark paper -->" in text
     assert paper.main([], records) == 0
     assert "em           EM (P18)" in capsys.readouterr().out
@@ -318,7 +318,7 @@ def test_a_trial_is_trained_scored_as_membranes_and_looked_at(membranes, tmp_pat
     records = Records(tmp_path / "rows", tmp_path / "looks.jsonl")
     where = ["--folder", str(tmp_path / "runs")]
     assert paper.main(["tiny", "--dry-run", "--recipe", "paper", *where], records) == 0
-    assert "4 runs, 50 minutes of training to come" in capsys.readouterr().out
+    assert "6 runs, 75 minutes of training to come" in capsys.readouterr().out
     small = [word for each in ("network.channels=4", "network.depth=3", "patch=[76, 76]") for word in ("--set", each)]
     trial = ["tiny", "--recipe", "paper", "--only", "seed0", "--steps", "2", *small]
     assert paper.main([*trial, *where], records) == 0

@@ -379,7 +379,7 @@ def test_model_files_of_another_kind_and_of_a_newer_format(model_file, tmp_path)
     assert "notes.txt: expected a model file" in fails("info", tmp_path / "notes.txt")
     assert "found neither" in fails("evaluate", tmp_path / "none", "phantom:test")
     newer = rewritten(model_file, lambda settings: settings.update(format=7))
-    assert "expected model format 1 or older, found 7; update ushape" in fails("predict", newer, "x.png", "-o", "out")
+    assert "expected model format 2 or older, found 7; update ushape" in fails("predict", newer, "x.png", "-o", "out")
 
 
 def test_a_wrong_setting_recipe_or_device(folder):

@@ -16,7 +16,7 @@ import ushape.model
 from conftest import disc_dataset, disc_image
 from ushape.errors import DataError, ModelFileError, RecipeError
 from ushape.model import Model, Preparation, load, score_masks, to_channels_first
-from ushape.model_file import FORMAT_VERSION, describe_model
+from ushape.model_file import describe_model
 from ushape.network.skips import without_skips
 from ushape.network.unet import UNet
 from ushape.prediction.engines import TorchEngine
@@ -221,7 +221,7 @@ def test_a_model_file_holds_json_and_tensors_only(tmp_path):
     path = small_model().save(tmp_path / "model.safetensors")
     with safe_open(path, framework="np") as file:
         settings = json.loads(file.metadata()["ushape"])
-    assert settings["format"] == FORMAT_VERSION
+    assert settings["format"] == 1
     assert settings["network"]["depth"] == 3
 
 
@@ -238,7 +238,7 @@ def rewritten(path, change):
 def test_a_newer_format_is_refused(tmp_path):
     path = rewritten(small_model().save(tmp_path / "m.safetensors"), lambda s: s.update(format=99))
     with pytest.raises(
-        ModelFileError, match=r"m.safetensors: expected model format 1 or older, found 99; update ushape"
+        ModelFileError, match=r"m.safetensors: expected model format 2 or older, found 99; update ushape"
     ):
         load(path)
 

@@ -10,7 +10,7 @@ from test_model import noise, small_model
 from test_model_engines import WITH_OPENVINO, small_classifier
 from ushape.errors import ModelFileError, RecipeError
 from ushape.model import load
-from ushape.model_file import describe_model, key_of_file
+from ushape.model_file import describe_model, key_of_file, read_settings, read_tensors, write_model
 from ushape.network.unet import UNet
 from ushape.picture.inside import skip_losses
 from ushape.preparation import Preparation
@@ -65,6 +65,9 @@ def test_the_file_keeps_all_of_them(tmp_path):
     read, image = load(path, device="cpu"), noise(60, 60)
     assert len(read.others) == 2
     np.testing.assert_array_equal(read.predict(image).probabilities, model.predict(image).probabilities)
+    assert not any(module.training for module in read.whole_network.modules())
+    assert read_settings(path)["format"] == 2
+    assert read_settings(models(1)[0].save(tmp_path / "one.safetensors"))["format"] == 1
     assert read.fingerprint == model.fingerprint != join(models(2)).fingerprint
     assert "members 3" in describe_model(path)[1]
     assert key_of_file(path) == read.engines.key_of(read.tile_network, read.n_class_channels)
@@ -84,8 +87,6 @@ def test_a_file_that_lacks_one_of_them_is_refused(tmp_path):
     two = model.save(tmp_path / "two.safetensors")
     settings = model.settings
     settings["network"] = settings["network"] | {"members": 3}
-    from ushape.model_file import read_tensors, write_model
-
     write_model(tmp_path / "three.safetensors", settings, read_tensors(two))
     with pytest.raises(ModelFileError, match="complete model file"):
         load(tmp_path / "three.safetensors")

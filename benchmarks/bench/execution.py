@@ -253,7 +253,7 @@ class Bench:
             "steps": model.facts["steps"],
             "seconds": round(self.seconds_trained(job), 1),
             "seconds an image": round(seconds_an_image(model, job.scored), 3),
-            "network": model.network.settings,
+            "network": model.settings["network"],
             "inputs": dict(job.inputs),
             "trained recipe": without_reasons(model.facts["recipe"]),
             "code": code_version() if noted["code"] == code_version() else f"{noted['code']}, {code_version()}",

@@ -264,7 +264,7 @@ def train(
         values = {"model": str(folder), "report": str(folder / "report.html"), "steps": finished.steps}
         values |= {"seconds": finished.seconds, "validation": finished.evaluation.scores, "problems": finished.problems}
         values["refit_from"] = finished.refit_from
-        weights = "of the first half of each training" if finished.model.others else f"up to step {finished.refit_from}"
+        weights = "before the end of each training" if finished.model.others else f"up to step {finished.refit_from}"
         learnt = f"; of weights {weights}, before these were learnt from" if finished.refit_from else ""
         out.result(
             values,

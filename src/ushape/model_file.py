@@ -36,7 +36,7 @@ __all__ = [
     "write_model",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 METADATA_KEY = "ushape"
 INT8_FACTS = {"score": str, "float": float, "int8": float, "data": str}
 """What an int8 copy tells of itself, beside versions."""
@@ -54,7 +54,9 @@ def write_model(path: Path, settings: Mapping[str, Any], tensors: Mapping[str, T
     """Write a model file, complete or not at all; `settings` are PARTS and what else is worth keeping."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
-    about = {METADATA_KEY: json.dumps({"format": FORMAT_VERSION, **settings})}
+    # What one network is enough for can be read by releases that know no others.
+    number = FORMAT_VERSION if "members" in settings["network"] else 1
+    about = {METADATA_KEY: json.dumps({"format": number, **settings})}
     try:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, about)
     except SafetensorError as error:
@@ -192,7 +194,7 @@ def describe_model(path: Path | str) -> tuple[dict[str, Any], str]:
         shown = [name for name in ("AP@0.5", "SEG", "mean Dice") if name in scores]
         lines |= {f"validation {name}": f"{scores[name]:.4f}" for name in shown}
         if (step := facts.get("refit from step")) is not None:
-            weights = "of the first half of each training" if network.get("members", 1) > 1 else f"up to step {step}"
+            weights = "before the end of each training" if network.get("members", 1) > 1 else f"up to step {step}"
             lines["validated"] = f"by weights {weights}; after it the held-out images were learnt from too"
         engines, unused = describe_conversions(path)
         lines |= {f"engine {engine}": conversion_line(engine, about) for engine, about in engines.items()}

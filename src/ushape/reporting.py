@@ -111,7 +111,7 @@ def facts_of(run: Session, n_scored: int) -> dict[str, str]:
         "memory used": peak_memory(run.device),
         "device": describe_device(run.device),
         "network": network,
-        **({"networks": f"{together} in the folder members"} if run.joined else {}),
+        **({"networks": f"{together} in the folder members"} if len(run.joined) > 1 else {}),
         "data": data_of(run, n_scored),
         **decision_of(run),
         "seed": str(run.seed),
@@ -142,7 +142,7 @@ def score_note(run: Session) -> str:
     """Which images and which weights the scores are of."""
     note = "Scores of the images held out for validation. They also chose the best weights and the thresholds, "
     if run.is_refitted:
-        up_to = "of the first half of each training" if run.joined else f"up to step {run.refit_from}"
+        up_to = "before the end of each training" if len(run.joined) > 1 else f"up to step {run.refit_from}"
         return (
             f"{note}and are of the best weights {up_to}, when none of these images had been learnt "
             "from in this run. After it they were, and the model has the weights that came of that, which these scores "

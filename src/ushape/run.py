@@ -22,13 +22,14 @@ from filelock import FileLock, Timeout
 from ushape.data.dataset import Dataset
 from ushape.errors import ModelFileError, RecipeError
 from ushape.model import Evaluation, Model, load
+from ushape.model_file import model_path, read_settings
 from ushape.network.hardware import choose_device, set_threads
 from ushape.reporting import write_run_report
 from ushape.training.checkpoint import write_lines, write_text
 from ushape.training.clock import Clock, is_tenth
 from ushape.training.joining import join
 from ushape.training.label_session import LabelSession
-from ushape.training.listening import Listener
+from ushape.training.listening import Listener, interruptible
 from ushape.training.planning import Planned, make_plan
 from ushape.training.recipe import write_recipe
 from ushape.training.session import Session
@@ -170,16 +171,9 @@ class Asked:
 
     def resumed_from(self, folder: Path) -> Asked:
         """What the interrupted run in the folder was asked for; a new number of minutes or steps overrules it."""
-        path = folder / "run.json"
-        if not path.exists():
+        before = read_asked(folder)
+        if before is None:
             raise RecipeError(f"expected an interrupted run in {folder} to resume, found none; train without --resume")
-        try:
-            before = Asked(**json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
-            raise RecipeError(
-                f"{path}: expected what the run was asked for, found a damaged file ({error}); train anew into another "
-                "folder"
-            ) from error
         if (before.data, before.validation) != (self.data, self.validation):
             raise RecipeError(
                 f"expected the data that the run in {folder} was trained and validated on, found other data; name the "
@@ -190,6 +184,20 @@ class Asked:
         if self.minutes is None and self.steps is None:
             return before
         return replace(before, minutes=self.minutes, steps=self.steps)
+
+
+def read_asked(folder: Path) -> Asked | None:
+    """What the run in a folder was asked for; None where none is, RecipeError where the file is damaged."""
+    path = folder / "run.json"
+    if not path.exists():
+        return None
+    try:
+        return Asked(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise RecipeError(
+            f"{path}: expected what the run was asked for, found a damaged file ({error}); train anew into another "
+            "folder"
+        ) from error
 
 
 def train_run(
@@ -322,63 +330,94 @@ def train_several(
 ) -> Finished:
     """Train the recipe's members one after another, each in a folder of its own, and make one model of them.
 
-    Each has the same share of the minutes and a seed of its own. One that has ended is not trained again when the run
-    is resumed.
+    Each has about the same share of the minutes, and a seed of its own. One that has ended is not trained again when
+    the run is resumed.
     """
     n, alone = planned.recipe.members, replace(planned, recipe=replace(planned.recipe, members=1))
+    if asked.minutes is not None and asked.minutes < n * SHORTEST_MINUTES:
+        raise RecipeError(
+            f"expected at least {n * SHORTEST_MINUTES:g} minutes for {n} networks, found {asked.minutes:g}; raise "
+            "--minutes, or train fewer"
+        )
+    before = None
     if folder is not None:
+        before = read_asked(folder) if resume else None
         write_text(folder / "recipe.toml", write_recipe(planned.recipe))
         write_text(folder / "run.json", json.dumps(asdict(asked)))
     session: Session | None = None
     done: list[Finished] = []
-    while len(done) < n and not (done and done[-1].interrupted):
-        listener.words(f"  network {len(done) + 1} of {n}")
-        own = None if folder is None else folder / "members" / str(len(done) + 1)
-        if own is not None:
-            own.mkdir(parents=True, exist_ok=True)
-        minutes = None if asked.minutes is None else asked.minutes / n
-        if minutes is not None and session is not None and len(done) == n - 1:
-            # What is left, but for scoring all of them together.
-            minutes = n * minutes - (sum(each.seconds for each in done) + n * session.ending_seconds()) / 60
-        one = replace(asked, seed=asked.seed + len(done), minutes=minutes)
-        try:
-            session, finished = train_one(one, alone, own, Clock() if done else clock, listener, device, resume)
-        except RecipeError:
-            if session is not None:
-                conclude_several(asked, planned, folder, session, done, interrupted=True)
-            raise
-        done.append(finished)
+    with interruptible() as stop:
+        while len(done) < n and not stop.is_set():
+            listener.words(f"  network {len(done) + 1} of {n}")
+            own = None if folder is None else folder / "members" / str(len(done) + 1)
+            if own is not None:
+                own.mkdir(parents=True, exist_ok=True)
+            begun = read_asked(own) if resume and own is not None and before == asked else None
+            minutes = share_of(asked.minutes, n, done, session) if begun is None else begun.minutes
+            one = replace(asked, seed=n * asked.seed + len(done), minutes=minutes)
+            try:
+                last, finished = train_one(one, alone, own, Clock() if done else clock, listener, device, resume)
+            except RecipeError:
+                with suppress(OSError, ModelFileError):
+                    if session is not None:
+                        conclude_several(asked, planned, folder, session, done, listener)
+                raise
+            # Its images would take their memory twice over while the next one learns.
+            session = last.as_of((), minutes, 0.0)
+            done.append(finished)
     assert session is not None
-    return conclude_several(asked, planned, folder, session, done, done[-1].interrupted)
+    return conclude_several(asked, planned, folder, session, done, listener)
+
+
+def share_of(minutes: float | None, n: int, done: Sequence[Finished], session: Session | None) -> float | None:
+    """The minutes of the next of n networks: what is left, less the time to score all of them, shared out."""
+    if minutes is None or session is None:
+        return None if minutes is None else minutes / n
+    seconds = sum(each.seconds for each in done)
+    scoring = session.as_of((0,) * n, minutes, seconds).ending_seconds()
+    return max(SHORTEST_MINUTES, (minutes - (seconds + scoring) / 60) / (n - len(done)))
 
 
 def conclude_several(
-    asked: Asked, planned: Planned, folder: Path | None, run: Session, done: Sequence[Finished], interrupted: bool
+    asked: Asked, planned: Planned, folder: Path | None, last: Session, done: Sequence[Finished], listener: Listener
 ) -> Finished:
     """Tune and score the networks together, and write their model and report.
 
-    run  the session of the last of them, which knows the held-out images
+    last  the session of the last of them, which knows the held-out images
     """
     # A network that was interrupted answers only where it is the only one.
     kept = [each for each in done if not each.interrupted] or list(done)
-    run.planned, run.folder, run.seed = planned, folder, asked.seed
-    run.pace = replace(run.pace, minutes=asked.minutes, clock=Clock(earlier=sum(each.seconds for each in done)))
-    run.joined = tuple(each.steps for each in kept)
+    interrupted = len(kept) < planned.recipe.members or any(each.interrupted for each in kept)
+    run = last.as_of([each.steps for each in kept], asked.minutes, sum(each.seconds for each in done))
+    # The held-out images, or windows of them, are those that the networks were judged by.
+    run.planned = replace(run.planned, recipe=planned.recipe)
+    run.folder, run.seed = folder, asked.seed
+    run.refit_from = next((step for each in kept if (step := each.refit_from) is not None), None)
+    run.is_refitted = run.refit_from is not None
     judged, model = (join([getattr(each, kind) for each in kept]) for kind in ("judged", "model"))
     evaluation, labels = run.score(judged)
     model = replace(model, decision=run.decision)
-    model.facts = run.facts(evaluation.scores) | {
-        "recipe": write_recipe(planned.recipe),
-        "steps": sum(run.joined),
-        "refit from step": next((step for each in kept if (step := each.refit_from) is not None), None),
-    }
+    model.facts = run.facts(evaluation.scores) | {"recipe": write_recipe(planned.recipe), "steps": sum(run.joined)}
     run.event("interrupted" if interrupted else "finished", networks=len(kept))
     if folder is not None:
-        model.save(folder / "model.safetensors")
         write_lines(folder / "events.jsonl", run.events)
-        write_run_report(folder / "report.html", run, evaluation, labels, asked.command)
+        if interrupted and networks_in(folder) > len(kept):
+            listener.words(
+                f"  the model of {networks_in(folder)} networks from before is kept until all are done again"
+            )
+        else:
+            model.save(folder / "model.safetensors")
+            write_run_report(folder / "report.html", run, evaluation, labels, asked.command)
     seconds = run.pace.clock.seconds()
     return Finished(model, judged, folder, evaluation, sum(run.joined), seconds, planned.problems, interrupted)
+
+
+def networks_in(folder: Path) -> int:
+    """How many networks answer together in the model of a run folder; 0 where there is no model."""
+    try:
+        return int(read_settings(model_path(folder))["network"].get("members", 1))
+    except ModelFileError:
+        return 0
 
 
 def train(

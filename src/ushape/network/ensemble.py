@@ -38,6 +38,8 @@ class Ensemble(nn.Module):
                 f"expected one or more networks of the same settings, found {[each.settings for each in networks]}; "
                 "train them by one recipe"
             )
+        # In the mode of what it is made of, to which an engine sets them back.
+        self.training = self.networks.training = self.first.training
 
     @property
     def first(self) -> UNet:

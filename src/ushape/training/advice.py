@@ -49,7 +49,8 @@ def about_network(planned: Planned) -> str:
     weights = sum(parameter.numel() for parameter in network.parameters())
     counted = f"{weights / 1e6:.1f} million" if weights >= 1e5 else f"{weights:,}".replace(",", " ")
     on_disk = f"{math.ceil(4 * weights / 1e6)} MB" if weights >= 1e5 else f"{math.ceil(4 * weights / 1e3)} kB"
-    told = f"the network has {counted} weights ({on_disk} on disk)"
+    several = f"each of the {recipe.members} networks" if recipe.members > 1 else "the network"
+    told = f"{several} has {counted} weights ({on_disk} on disk)"
     if recipe.network.head != "pixels":
         return told
     return f"{told} and sees {recipe.geometry.reach} px to each side of a pixel"

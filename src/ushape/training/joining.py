@@ -13,6 +13,7 @@ from typing import Any
 from ushape.errors import RecipeError
 from ushape.model import Model
 from ushape.network.unet import UNet
+from ushape.prediction.choice import Engines
 from ushape.targets.instances import Decision
 
 __all__ = ["join"]
@@ -46,4 +47,6 @@ def join(models: Sequence[Model]) -> Model:
     others = tuple(network for network in networks[1:] if isinstance(network, UNet))
     if len(others) < len(networks) - 1:
         raise RecipeError("expected segmenters to average their answers, found classifiers; use them one by one")
-    return replace(first, others=others, decision=middle([model.decision for model in models]), facts=dict(first.facts))
+    decision = middle([model.decision for model in models])
+    # Conversions of the first model are not of all.
+    return replace(first, others=others, decision=decision, facts=dict(first.facts), engines=Engines())

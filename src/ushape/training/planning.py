@@ -144,6 +144,12 @@ def time_a_step(recipe: Recipe, in_channels: int, batches: Callable[[int], Batch
     return min(times)
 
 
+def members_asked_for(settings: Sequence[str]) -> int | None:
+    """How many networks are set by hand, which share the minutes; None where none is, or what is set is no number."""
+    values = [value for name, _, value in (setting.partition("=") for setting in settings) if name.strip() == "members"]
+    return int(values[-1]) if values and values[-1].strip().isdecimal() and int(values[-1]) > 0 else None
+
+
 def choose_recipe(
     name: str,
     settings: Sequence[str],
@@ -161,7 +167,8 @@ def choose_recipe(
             classifies = summary.task == "classification"
             speed = measure_label_speed(device, summary) if classifies else measure_speed(device, summary.dims)
         # From one start several networks would hardly differ.
-        recipe = plan_recipe(summary, seconds=seconds, speed=speed, alone=start is not None)
+        members = members_asked_for(settings) if start is None else 1
+        recipe = plan_recipe(summary, seconds=seconds, speed=speed, members=members)
         if start is not None:
             recipe = gentle(recipe)
         if name != "auto":
@@ -169,6 +176,10 @@ def choose_recipe(
     if start is not None:
         recipe = like_network_of(recipe, start)
     recipe = with_settings(recipe, settings)
+    if start is not None and recipe.members > 1:
+        raise RecipeError(
+            f"expected one network where training starts from a model, found {recipe.members} members; leave them out"
+        )
     if recipe.encoding.kind not in ENCODINGS[summary.task]:
         raise RecipeError(
             f"expected encoding.kind to be {' or '.join(ENCODINGS[summary.task])} for {summary.task}, found "

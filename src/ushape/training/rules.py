@@ -289,11 +289,11 @@ def fewer_levels(depth: int, scale: int, side: int) -> int:
 
 
 def plan_recipe(
-    summary: DataSummary, *, seconds: float | None = None, speed: Speed | None = None, alone: bool = False
+    summary: DataSummary, *, seconds: float | None = None, speed: Speed | None = None, members: int | None = None
 ) -> Recipe:
     """The `auto` recipe for these data, this many seconds and this machine's speed.
 
-    alone  whether there is to be one network, however many seconds
+    members  networks that share the seconds; None: as many as the rule says
     """
     if summary.task == "classification":
         channels, rounds, reason = choose_rounds(speed, seconds, pixels_per_image(summary.sizes) * summary.n_images)
@@ -331,8 +331,9 @@ def plan_recipe(
     )
     working_pixels = batch * math.prod(patch) // scale**summary.dims
     wanted = SMALL_STEPS_WANTED if small else STEPS_WANTED
-    members, reason = (1, "") if alone else choose_members(summary, seconds)
-    reasons += [reason] if reason else []
+    if members is None:
+        members, reason = choose_members(summary, seconds)
+        reasons += [reason] if reason else []
     each = None if seconds is None else seconds / members
     channels, reason = choose_width(speed, each, working_pixels, wanted, members)
     reasons.append(reason)

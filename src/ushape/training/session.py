@@ -7,6 +7,7 @@ follows from the events.
 
 from __future__ import annotations
 
+import copy
 import math
 import platform
 import threading
@@ -84,6 +85,11 @@ def versions() -> dict[str, str]:
         "torch": torch.__version__,
         "numpy": np.__version__,
     }
+
+
+def no_batches(step: int) -> Batch:
+    """What a session that only judges learns from."""
+    raise AssertionError(f"step {step} of a session that learns no more")
 
 
 class Session:
@@ -199,8 +205,9 @@ class Session:
     def ending_seconds(self) -> float:
         """What the end of the run will take."""
         n_judged, n_tuned = len(self.judged()), len(self.tuned())
-        # Where the held-out images were learnt from, the weights before and after are looked at once more.
-        n_watched = len(self.watched) * (2 if self.recipe.refit else 1)
+        # Where the held-out images were learnt from, the weights before and after are looked at once more; networks
+        # together are judged only.
+        n_watched = 0 if self.joined else len(self.watched) * (2 if self.recipe.refit else 1)
         return self.pace.ending_seconds(n_watched, n_judged, n_tuned * self.judge.n_tried, self.n_views)
 
     @property
@@ -400,9 +407,10 @@ class Session:
             self.plan(self.steps or FIRST_GUESS)
         elif self.steps is not None and self.steps != self.state.plans[-1].stop:
             self.plan(max(self.steps, self.state.step))
-        elif self.pace.minutes is not None and not self.is_through:
+        elif self.pace.minutes is not None:
             self.time_an_image()
-            self.revise()
+            if not self.is_through:
+                self.revise()
         with interruptible() as asked:
             finished = self.follow(self.state.step, asked)
         if not finished:
@@ -510,6 +518,22 @@ class Session:
             counted = self.judge.calibration(found, example.mask)
             calibration = counted if calibration is None else calibration + counted
         return replace(tally.evaluation(), calibration=calibration), labels
+
+    def as_of(self, steps: Sequence[int], minutes: float | None, seconds: float) -> Session:
+        """The session, with nothing of what training needs, of several networks that answer together.
+
+        steps    of each of them
+        minutes  the budget of all
+        seconds  that they took so far
+        """
+        joint = copy.copy(self)
+        joint.joined = tuple(steps)
+        joint.pace = replace(self.pace, minutes=minutes, clock=Clock(earlier=seconds))
+        joint.encoded, joint.state = {}, replace(self.state, optimiser=torch.optim.SGD([torch.zeros(1)]))
+        joint.batches = no_batches
+        # An end of one of them is none of all.
+        joint.events = [event for event in self.events if event["event"] not in ("finished", "interrupted")]
+        return joint
 
     def score_watched(self, model: Model) -> float:
         """The score of the watched images, by the model's own decision."""
