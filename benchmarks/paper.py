@@ -162,8 +162,8 @@ pixels, by its script over all slices together, here the mean over slices; besid
 Truth: what was trained on, experts' masks alone (gold) or other programs' beside them (silver), whose makers had
 trained on both sequences; gold alone is what is scored. Settings were chosen on slices 0 to 3 and 16 to 21 of ISBI 2012
 and on the last frames of each sequence of cells, which here are scored too, by networks that never saw them. Width:
-channels of the first level, 64 in the paper; the recipe `paper` has the paper's tile at any width, one of 572 x 572
-pixels a step. Budget: of each training; the ten minutes are trainings of their own. Seconds an image: one prediction,
+channels of the first level, 64 in the paper, and of how many networks, where several answer together; the recipe `paper`
+has the paper's tile at any width, one of 572 x 572 pixels a step. Budget: of each training; the ten minutes are trainings of their own. Seconds an image: one prediction,
 without rotations. The paper (P21) tells of under a second for 512 x 512 pixels on a GPU of 2015, and of about ten hours
 of training."""
 
@@ -215,11 +215,17 @@ def score_cells(line: Line, names: Iterable[str]) -> list[str]:
     return cells
 
 
+def width_of(network: dict[str, int]) -> str:
+    """The channels of the first level, and of how many networks that answer together: '3 x 32'."""
+    members = network.get("members", 1)
+    return f"{members} x {network['channels']}" if members > 1 else str(network["channels"])
+
+
 def line_cells(line: Line, truth: str, study: Study, records: Records) -> list[str]:
     """A line of a study's table."""
     widths, seeds = (
         ", ".join(dict.fromkeys(map(str, values)))
-        for values in ([row["network"]["channels"] for row in line.rows], [row["seed"] for row in line.rows])
+        for values in ([width_of(row["network"]) for row in line.rows], [row["seed"] for row in line.rows])
     )
     return [
         line.variant + (f", {n} rotations" if (n := line.rows[0].get("rotations", 1)) > 1 else ""),

@@ -233,7 +233,7 @@ def test_folds_are_pooled_beside_the_papers_table(records):
     ]
     assert len(lines(text, "recipe")) == 1
     assert len({row.count("|") for row in lines(text, "")}) == 1
-    assert "6 of 12 runs are still missing." in text
+    assert "9 of 18 runs are still missing." in text
 
 
 def test_both_ways_are_averaged_and_seeds_that_lack_one_are_left_out(records):
@@ -348,3 +348,8 @@ def test_a_trial_is_trained_scored_as_membranes_and_looked_at(membranes, tmp_pat
 
 def test_the_page_of_the_table_is_no_list():
     assert Experiment("paper", paper.PAGE.title, ()) == paper.PAGE
+
+
+def test_the_width_says_how_many_networks_answer_together():
+    assert paper.width_of({"channels": 32}) == "32"
+    assert paper.width_of({"channels": 32, "members": 3}) == "3 x 32"
