@@ -162,10 +162,10 @@ pixels, by its script over all slices together, here the mean over slices; besid
 Truth: what was trained on, experts' masks alone (gold) or other programs' beside them (silver), whose makers had
 trained on both sequences; gold alone is what is scored. Settings were chosen on slices 0 to 3 and 16 to 21 of ISBI 2012
 and on the last frames of each sequence of cells, which here are scored too, by networks that never saw them. Width:
-channels of the first level, 64 in the paper, and of how many networks, where several answer together; the recipe `paper`
-has the paper's tile at any width, one of 572 x 572 pixels a step. Budget: of each training; the ten minutes are trainings of their own. Seconds an image: one prediction,
-without rotations. The paper (P21) tells of under a second for 512 x 512 pixels on a GPU of 2015, and of about ten hours
-of training."""
+channels of the first level, 64 in the paper, and of how many networks, where several answer together; the recipe
+`paper` has the paper's tile at any width, one of 572 x 572 pixels a step. Budget: of each training; the ten minutes are
+trainings of their own. Seconds an image: one prediction, without rotations. The paper (P21) tells of under a second for
+512 x 512 pixels on a GPU of 2015, and of about ten hours of training."""
 
 
 def read_command(arguments: Sequence[str] | None) -> argparse.Namespace:
