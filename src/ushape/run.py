@@ -364,6 +364,7 @@ def train_several(
                 raise
             # Its images would take their memory twice over while the next one learns.
             session = last.as_of((), minutes, 0.0)
+            del last
             done.append(finished)
     assert session is not None
     return conclude_several(asked, planned, folder, session, done, listener)
