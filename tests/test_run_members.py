@@ -1,8 +1,10 @@
 """Several networks in one run: each is a run of its own, they answer together, and nothing is trained twice."""
 
+import gc
 import json
 import math
 import signal
+import weakref
 from dataclasses import replace
 from functools import partial
 
@@ -17,6 +19,7 @@ from ushape import run as running
 from ushape.errors import RecipeError
 from ushape.model import load
 from ushape.run import train_run
+from ushape.training import clock as clocks
 from ushape.training import planning
 from ushape.training import session as sessions
 from ushape.training.clock import Clock
@@ -34,6 +37,13 @@ TWO = [*TINY, "members=2", "refit=0.5"]
 def run(folder=None, **options):
     options = {"steps": 8, "seed": 3, "settings": TWO, "keep_folder": folder is not None} | options
     return train_run(disc_dataset(6), output=folder, device="cpu", **options)
+
+
+def two_classes():
+    """Discs as the second of two classes."""
+    discs = disc_dataset(6)
+    samples = tuple(replace(sample, mask=partial(disc_foreground, sample)) for sample in discs.samples)
+    return replace(discs, samples=samples, task="semantic")
 
 
 def tensors(model):
@@ -172,17 +182,18 @@ def test_too_few_minutes_for_so_many_are_refused():
         run(steps=None, minutes=0.4)
 
 
-def test_the_width_is_that_for_the_minutes_of_each():
-    discs = disc_dataset(6)
-    seconds = 60 * 30 * TRAINING_SHARE
-    speed = Speed(1e-9)
-    widths = {n: plan_recipe(summary(), seconds=seconds, speed=speed, members=n).network.channels for n in (1, 3)}
-    assert widths[1] > widths[3]
+BY_HAND = {0: [], 1: ["members=1"], 3: ["members=3"]}
+
+
+def test_the_width_is_that_for_the_minutes_of_each(monkeypatch):
+    monkeypatch.setattr(planning, "measure_speed", lambda *_: Speed(1e-9))
+    planned = {n: make_plan(two_classes(), settings=s, minutes=30, device="cpu").recipe for n, s in BY_HAND.items()}
+    assert planned[3].network.channels == planned[0].network.channels < planned[1].network.channels
+    assert any("3 networks, trained" in reason for reason in planned[0].reasons)
+    assert not any("networks, trained" in reason for reason in planned[1].reasons)
     assert planning.members_asked_for(["network.depth=3", "members = 2"]) == 2
     assert planning.members_asked_for(["members=two"]) is None
     assert planning.members_asked_for([]) is None
-    told = make_plan(discs, settings=["members=1"], minutes=30, device="cpu").recipe.reasons
-    assert not any("networks, trained" in reason for reason in told)
 
 
 def test_one_network_only_starts_from_a_model():
@@ -219,6 +230,66 @@ def test_the_minutes_are_shared(tmp_path, monkeypatch):
     assert 60 < finished.seconds <= 90
 
 
+def test_a_run_by_the_clock_goes_on_with_its_shares_until_others_are_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "SHORTEST_MINUTES", 0.01)
+    monkeypatch.setattr(clocks, "REPORT_SECONDS", 0.2)
+    monkeypatch.setattr(planning, "measure_speed", lambda *_: Speed(1e-9))
+
+    def at(text, **options):
+        heard = AtWord(text)
+        return run(tmp_path / "run", steps=None, listener=heard, **options), heard
+
+    stopped, _ = at("network 2 of 2", minutes=0.1)
+    assert stopped.interrupted
+    assert asked_minutes(tmp_path / "run", 1) == 0.05
+    ended, heard = at("", settings=(), resume=True)
+    assert not ended.interrupted
+    # The first had ended, and nothing is added to it.
+    assert {network for network, _ in heard.steps} == {2}
+    assert asked_minutes(tmp_path / "run", 1) == 0.05
+    _, heard = at("", settings=(), resume=True)
+    assert heard.steps == []
+    # More minutes are shared anew, also where the sitting that began with them was stopped.
+    at("network 2 of 2", minutes=0.2, settings=(), resume=True)
+    assert asked_minutes(tmp_path / "run", 1) == 0.1
+    more, _ = at("", settings=(), resume=True)
+    assert not more.interrupted
+    assert 0.06 < asked_minutes(tmp_path / "run", 2) < 0.15
+    assert more.steps > ended.steps
+
+
+def asked_minutes(folder, number):
+    return json.loads((folder / "members" / str(number) / "run.json").read_text())["minutes"]
+
+
+class AtWord(Heard):
+    """Presses Ctrl-C where these words are heard."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.text = text
+
+    def words(self, text):
+        super().words(text)
+        if text.strip() == self.text:
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_while_one_learns_the_images_of_the_one_before_are_gone(monkeypatch):
+    alive, real = [], sessions.Session.__init__
+
+    def noted(session, *given, **options):
+        gc.collect()
+        alive.append([each() is not None for each in known])
+        real(session, *given, **options)
+        known.append(weakref.ref(session))
+
+    known = []
+    monkeypatch.setattr(sessions.Session, "__init__", noted)
+    run(settings=[*TINY, "members=3"], steps=2)
+    assert alive == [[], [False], [False, False]]
+
+
 def test_an_earlier_run_is_not_written_over(tmp_path):
     (tmp_path / "run" / "members").mkdir(parents=True)
     with pytest.raises(RecipeError, match="found an earlier run"):
@@ -248,11 +319,9 @@ def test_many_images_volumes_objects_and_a_start_have_one():
     assert plan_recipe(summary(task="instances"), seconds=seconds).members == 1
     assert plan_recipe(summary(classes=("a", "b", "c")), seconds=seconds).members == 1
     assert plan_recipe(summary(), seconds=seconds, members=1).members == 1
-    discs = disc_dataset(6)
-    samples = tuple(replace(sample, mask=partial(disc_foreground, sample)) for sample in discs.samples)
-    two_classes = replace(discs, samples=samples, task="semantic")
-    assert make_plan(two_classes, minutes=30, device="cpu").recipe.members == 3
-    assert make_plan(two_classes, minutes=30, device="cpu", start=run(settings=TINY).model).recipe.members == 1
+    start = run(settings=TINY).model
+    assert make_plan(two_classes(), minutes=30, device="cpu").recipe.members == 3
+    assert make_plan(two_classes(), minutes=30, device="cpu", start=start).recipe.members == 1
 
 
 @pytest.mark.parametrize("members", [0, -1])

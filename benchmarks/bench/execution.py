@@ -183,8 +183,12 @@ class Bench:
     def seconds_trained(self, job: Job) -> float:
         """Active seconds that have gone into a training so far, as far as they are written down."""
         folder = self.run_folder(job.run)
-        seconds = read_json(folder / "seconds.json").get("seconds")
-        return float(seconds or max((event["elapsed"] for event in events_in(folder)), default=0.0))
+        if seconds := read_json(folder / "seconds.json").get("seconds"):
+            return float(seconds)
+        # Several networks that answer together are trained in folders of their own.
+        networks = [folder, *folder.glob("members/*")]
+        spent = [max((event["elapsed"] for event in events_in(each)), default=0.0) for each in networks]
+        return max(spent[0], sum(spent[1:]))
 
     def seconds_wanted(self, job: Job) -> float:
         """Active seconds of training that are still to come; 0 where steps are counted."""

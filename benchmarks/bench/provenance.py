@@ -25,7 +25,7 @@ import ushape
 from ushape.data.dataset import Dataset
 from ushape.network.hardware import choose_device, describe_device
 from ushape.training.examples import DataSummary, read_examples
-from ushape.training.planning import understand
+from ushape.training.planning import members_asked_for, understand
 from ushape.training.recipe import Recipe, with_settings, write_recipe
 from ushape.training.rules import TRAINING_SHARE, Speed, paper_recipe, plan_recipe
 
@@ -134,7 +134,8 @@ def plan_for(summary: DataSummary, name: str, settings: Sequence[str], minutes: 
     if name == "paper":
         return with_settings(paper_recipe(summary), settings)
     seconds = None if minutes is None else 60 * minutes * TRAINING_SHARE
-    planned = plan_recipe(summary, seconds=seconds, speed=None if minutes is None else REFERENCE_SPEED)
+    speed, members = None if minutes is None else REFERENCE_SPEED, members_asked_for(settings)
+    planned = plan_recipe(summary, seconds=seconds, speed=speed, members=members)
     return with_settings(planned, settings)
 
 

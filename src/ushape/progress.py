@@ -45,6 +45,10 @@ class LineListener(Listener):
         self.last = time.perf_counter()
         self.words(f"step {step:>5} of {stop}  loss {loss:.4f}{self.validation}{time_left(seconds_left)}")
 
+    def close(self) -> None:
+        """The score of a network that is trained next is another one."""
+        self.validation = ""
+
 
 class BarListener(Listener):
     """A live bar with loss, validation score and time left."""
@@ -74,5 +78,6 @@ class BarListener(Listener):
         self.bar.update(self.task, completed=step, total=stop, numbers=numbers)
 
     def close(self) -> None:
-        """Leave the bar as it is."""
+        """Leave the bar as it is; the score of a network that is trained next is another one."""
         self.bar.stop()
+        self.validation = ""

@@ -32,6 +32,7 @@ from ushape.training.label_session import LabelSession
 from ushape.training.listening import Listener, interruptible
 from ushape.training.planning import Planned, make_plan
 from ushape.training.recipe import write_recipe
+from ushape.training.rules import TOGETHER
 from ushape.training.session import Session
 
 __all__ = ["Finished", "check_minutes", "train", "train_run"]
@@ -333,15 +334,19 @@ def train_several(
     Each has about the same share of the minutes, and a seed of its own. One that has ended is not trained again when
     the run is resumed.
     """
-    n, alone = planned.recipe.members, replace(planned, recipe=replace(planned.recipe, members=1))
+    n = planned.recipe.members
+    reasons = tuple(reason for reason in planned.recipe.reasons if TOGETHER not in reason)
+    alone = replace(planned, recipe=replace(planned.recipe, members=1, reasons=reasons))
     if asked.minutes is not None and asked.minutes < n * SHORTEST_MINUTES:
         raise RecipeError(
             f"expected at least {n * SHORTEST_MINUTES:g} minutes for {n} networks, found {asked.minutes:g}; raise "
             "--minutes, or train fewer"
         )
-    before = None
     if folder is not None:
-        before = read_asked(folder) if resume else None
+        if resume and read_asked(folder) != asked:
+            # The share of each network is another one now.
+            for path in (folder / "members").glob("*/run.json"):
+                path.unlink()
         write_text(folder / "recipe.toml", write_recipe(planned.recipe))
         write_text(folder / "run.json", json.dumps(asdict(asked)))
     session: Session | None = None
@@ -352,7 +357,7 @@ def train_several(
             own = None if folder is None else folder / "members" / str(len(done) + 1)
             if own is not None:
                 own.mkdir(parents=True, exist_ok=True)
-            begun = read_asked(own) if resume and own is not None and before == asked else None
+            begun = read_asked(own) if resume and own is not None else None
             minutes = share_of(asked.minutes, n, done, session) if begun is None else begun.minutes
             one = replace(asked, seed=n * asked.seed + len(done), minutes=minutes)
             try:
@@ -362,8 +367,9 @@ def train_several(
                     if session is not None:
                         conclude_several(asked, planned, folder, session, done, listener)
                 raise
+            if session is None or not finished.interrupted:
+                session = last.as_of((), minutes, 0.0)
             # Its images would take their memory twice over while the next one learns.
-            session = last.as_of((), minutes, 0.0)
             del last
             done.append(finished)
     assert session is not None
@@ -384,7 +390,7 @@ def conclude_several(
 ) -> Finished:
     """Tune and score the networks together, and write their model and report.
 
-    last  the session of the last of them, which knows the held-out images
+    last  the session of the last of them that is kept, which knows the held-out images
     """
     # A network that was interrupted answers only where it is the only one.
     kept = [each for each in done if not each.interrupted] or list(done)
@@ -401,7 +407,6 @@ def conclude_several(
     model.facts = run.facts(evaluation.scores) | {"recipe": write_recipe(planned.recipe), "steps": sum(run.joined)}
     run.event("interrupted" if interrupted else "finished", networks=len(kept))
     if folder is not None:
-        write_lines(folder / "events.jsonl", run.events)
         if interrupted and networks_in(folder) > len(kept):
             listener.words(
                 f"  the model of {networks_in(folder)} networks from before is kept until all are done again"
@@ -409,6 +414,8 @@ def conclude_several(
         else:
             model.save(folder / "model.safetensors")
             write_run_report(folder / "report.html", run, evaluation, labels, asked.command)
+        # That it has ended is told when all else is there.
+        write_lines(folder / "events.jsonl", run.events)
     seconds = run.pace.clock.seconds()
     return Finished(model, judged, folder, evaluation, sum(run.joined), seconds, planned.problems, interrupted)
 

@@ -36,7 +36,7 @@ from ushape.training.schedule import Plan
 from ushape.training.series import find_series
 from ushape.training.transfer import gentle, like_network_of
 
-__all__ = ["Planned", "make_plan", "measure_label_speed", "measure_speed", "understand"]
+__all__ = ["Planned", "make_plan", "measure_label_speed", "measure_speed", "members_asked_for", "understand"]
 
 STEPS_TIMED = 6
 """Steps of which the fastest counts: the first ones of a process are slow, and other work disturbs some."""

@@ -90,6 +90,8 @@ MEMBER_MINUTES = 10.0
 classes one has learnt by then what it can, and the mean of several errs less (docs/results.md)."""
 MOST_MEMBERS = 5
 """Networks that answer together, at most: each takes its time in every prediction. Two and three were tried."""
+TOGETHER = "networks, trained one after another"
+"""By which the sentence about them is known among a recipe's reasons."""
 RARE_SHARE = 0.05
 """Share of the pixels below which a class is rare, so that classes are weighted."""
 RAREST_SHARE = 0.01
@@ -276,7 +278,7 @@ def choose_members(summary: DataSummary, seconds: float | None) -> tuple[int, st
         return 1, ""
     n = int(members)
     return n, (
-        f"{n} networks, trained one after another with seeds of their own, whose answers are averaged: from so few "
+        f"{n} {TOGETHER} with seeds of their own, whose answers are averaged: from so few "
         f"images one learns in {MEMBER_MINUTES:.0f} minutes what it can, and the mean of several errs less; predicting "
         f"takes {n} times as long, and --set members=1 trains one all the time"
     )
