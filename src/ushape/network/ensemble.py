@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from ushape.errors import RecipeError
-from ushape.geometry import Geometry
 from ushape.network.unet import UNet
 
 __all__ = ["Ensemble"]
@@ -38,8 +37,11 @@ class Ensemble(nn.Module):
                 f"expected one or more networks of the same settings, found {[each.settings for each in networks]}; "
                 "train them by one recipe"
             )
+        first = self.first
+        self.geometry, self.dims = first.geometry, first.dims
+        self.in_channels, self.n_classes = first.in_channels, first.n_classes
         # In the mode of what it is made of, to which an engine sets them back.
-        self.training = self.networks.training = self.first.training
+        self.training = self.networks.training = first.training
 
     @property
     def first(self) -> UNet:
@@ -50,26 +52,6 @@ class Ensemble(nn.Module):
     def settings(self) -> dict[str, Any]:
         """Those of each network, and how many there are."""
         return {**self.first.settings, "members": len(self.networks)}
-
-    @property
-    def geometry(self) -> Geometry:
-        """That of each network."""
-        return self.first.geometry
-
-    @property
-    def dims(self) -> int:
-        """2 for images, 3 for volumes."""
-        return self.first.dims
-
-    @property
-    def in_channels(self) -> int:
-        """Channels of the image."""
-        return self.first.in_channels
-
-    @property
-    def n_classes(self) -> int:
-        """Channels of the output."""
-        return self.first.n_classes
 
     def core(self, images: Tensor) -> Tensor:
         """Logits for images of a legal size, without checks: the graph to compile or to export."""
