@@ -250,7 +250,7 @@ def test_a_run_by_the_clock_goes_on_with_its_shares_until_others_are_asked_for(t
     _, heard = at("", settings=(), resume=True)
     assert heard.steps == []
     # More minutes are shared anew, also where the sitting that began with them was stopped.
-    at("network 2 of 2", minutes=0.2, settings=(), resume=True)
+    at("network 1 of 2", minutes=0.2, settings=(), resume=True)
     assert asked_minutes(tmp_path / "run", 1) == 0.1
     more, _ = at("", settings=(), resume=True)
     assert not more.interrupted
