@@ -144,7 +144,7 @@ def demo(
     """Train on simulated microscopy, score on images never seen, and write a report."""
     with answering(as_json, debug) as out:
         from ushape.data.catalog import open_dataset
-        from ushape.run import new_run_folder
+        from ushape.run_folder import new_run_folder
 
         out.say("Simulated cells, touching and noisy; no threshold separates them. Training a U-Net on them.")
         finished, folder = run_training(
@@ -210,7 +210,7 @@ def plan(
     with answering(as_json, debug) as out:
         from dataclasses import asdict
 
-        from ushape.run import check_minutes
+        from ushape.run_folder import check_minutes
         from ushape.training.advice import describe_plan
         from ushape.training.planning import make_plan
 

@@ -85,11 +85,12 @@ REFIT_SHARE = OptimiserSettings.decay
 """Share of the steps, at the end, that learn from the held-out images too: those in which the rate falls."""
 REFIT_UP_TO = 50
 """Images up to which that pays: a fifth of some twenty is much, and of a hundred nuclei images nothing was gained."""
-MEMBER_MINUTES = 10.0
+MEMBER_MINUTES = 3.3
 """Minutes from whose double on there are several networks instead of one that is trained longer: of few images of two
-classes one has learnt by then what it can, and the mean of several errs less (docs/results.md)."""
-MOST_MEMBERS = 5
-"""Networks that answer together, at most: each takes its time in every prediction. Two and three were tried."""
+classes one has learnt by then what it can, and a wider one that is trained longer often errs more, the mean of several
+less (docs/results.md)."""
+MOST_MEMBERS = 3
+"""Networks that answer together, at most: each takes its time in every prediction. More were not tried."""
 TOGETHER = "networks, trained one after another"
 """By which the sentence about them is known among a recipe's reasons."""
 RARE_SHARE = 0.05
@@ -268,7 +269,7 @@ def choose_rotations(summary: DataSummary) -> tuple[int, str]:
 
 
 def choose_members(summary: DataSummary, seconds: float | None) -> tuple[int, str]:
-    """(networks, sentence): one for each ten minutes, where the images are few and of two classes."""
+    """(networks, sentence): one for each few minutes, where the images are few and of two classes."""
     # More images, and objects whose outlines get finer with time, may be worth a longer training of a wider network.
     of_two_classes = summary.task == "semantic" and len(summary.classes) == 2
     if seconds is None or summary.dims != 2 or not of_two_classes or summary.n_images > REFIT_UP_TO:
@@ -278,9 +279,9 @@ def choose_members(summary: DataSummary, seconds: float | None) -> tuple[int, st
         return 1, ""
     n = int(members)
     return n, (
-        f"{n} {TOGETHER} with seeds of their own, whose answers are averaged: from so few "
-        f"images one learns in {MEMBER_MINUTES:.0f} minutes what it can, and the mean of several errs less; predicting "
-        f"takes {n} times as long, and --set members=1 trains one all the time"
+        f"{n} {TOGETHER} with seeds of their own, whose answers are averaged: from so few images one learns in some "
+        f"{MEMBER_MINUTES:.0f} minutes what it can, and the mean of several errs less; predicting takes {n} times as "
+        "long as with one of them, and --set members=1 trains one, wider, all the time"
     )
 
 

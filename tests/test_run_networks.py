@@ -15,7 +15,7 @@ import torch
 from conftest import disc_dataset
 from test_model import disc_foreground
 from test_training_session import TINY, assert_equal_tensors
-from ushape import run as running
+from ushape import run_folder, run_networks
 from ushape.errors import RecipeError
 from ushape.model import load
 from ushape.run import train_run
@@ -171,7 +171,8 @@ def test_windows_of_large_images_are_what_is_scored_in_the_end_too(monkeypatch):
         return real(session, model)
 
     monkeypatch.setattr(sessions.Session, "score", noted)
-    monkeypatch.setattr(running, "SHORTEST_MINUTES", 0.01)
+    for module in (run_folder, run_networks):
+        monkeypatch.setattr(module, "SHORTEST_MINUTES", 0.01)
     run(steps=None, minutes=0.2)
     assert len(shapes) == 3
     assert shapes[0] == shapes[1] == shapes[2] != {(64, 64)}
@@ -205,7 +206,7 @@ def test_one_network_only_starts_from_a_model():
 def test_the_minutes_are_shared(tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
-    for module in (running, sessions):
+    for module in (run_networks, sessions):
         monkeypatch.setattr(module, "Clock", lambda earlier=0.0: Clock(now[0], earlier))
     monkeypatch.setattr(planning, "measure_speed", lambda *_: Speed(1e-9))
     real, budgets = sessions.Session.__init__, []
@@ -231,7 +232,8 @@ def test_the_minutes_are_shared(tmp_path, monkeypatch):
 
 
 def test_a_run_by_the_clock_goes_on_with_its_shares_until_others_are_asked_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(running, "SHORTEST_MINUTES", 0.01)
+    for module in (run_folder, run_networks):
+        monkeypatch.setattr(module, "SHORTEST_MINUTES", 0.01)
     monkeypatch.setattr(clocks, "REPORT_SECONDS", 0.2)
     monkeypatch.setattr(planning, "measure_speed", lambda *_: Speed(1e-9))
 
@@ -301,9 +303,9 @@ def summary(n=20, dims=2, task="semantic", classes=("a", "b")):
 
 
 @pytest.mark.parametrize(
-    ("minutes", "members"), [(None, 1), (1, 1), (10, 1), (19.9, 1), (20, 2), (30, 3), (59, 5), (600, 5)]
+    ("minutes", "members"), [(None, 1), (1, 1), (6.5, 1), (6.6, 2), (9.8, 2), (10, 3), (30, 3), (600, 3)]
 )
-def test_one_network_for_each_ten_minutes(minutes, members):
+def test_one_network_for_each_few_minutes(minutes, members):
     seconds = None if minutes is None else 60 * minutes * TRAINING_SHARE
     recipe = plan_recipe(summary(), seconds=seconds)
     assert recipe.members == members
