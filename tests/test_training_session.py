@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from ushape.network.unet import UNet
 from ushape.run import train_run
 from ushape.training.clock import Clock, Pace
 from ushape.training.listening import Listener
+from ushape.training.planning import make_plan
 from ushape.training.session import Session
 
 TINY = ["network.channels=4", "network.depth=3", "patch=[32, 32]", "batch=2"]
@@ -357,6 +359,40 @@ def test_many_held_out_images_do_not_use_up_a_short_budget(monkeypatch):
     assert finished.steps > 12
     # An eighth of 15 seconds.
     assert len(finished.evaluation.rows) < 40
+
+
+def test_the_end_is_planned_by_the_pixels_of_the_images_and_not_by_the_last_one_looked_at(monkeypatch):
+    """Whatever the machine's speed: a pixel is said to take a microsecond to predict, and two to read."""
+    real = Session.estimate
+
+    def slow(session, model, example):
+        found = real(session, model, example)
+        session.pace.image_seconds, session.pace.decide_seconds = (n * 1e-6 * example.mask.size for n in (1, 2))
+        return found
+
+    monkeypatch.setattr(Session, "estimate", slow)
+    monkeypatch.setattr(Session, "most_watched", 2)
+    monkeypatch.setattr("ushape.training.clock.REPORT_SECONDS", 0.0)
+    sides = (128, 64, 64, 64)
+    samples = (Sample(f"{k}", partial(disc_side, k, n, 0), partial(disc_side, k, n, 1)) for k, n in enumerate(sides))
+    held = replace(disc_dataset(1), samples=tuple(samples))
+    planned = make_plan(disc_dataset(3), validation=held, settings=TINY)
+    session = Session(planned, None, Clock(), Listener(), seed=0, device=torch.device("cpu"), minutes=9.0, steps=None)
+    session.watch_what_is_affordable()
+    session.watch(session.model(session.state.average))
+    sizes = [example.mask.size for example in session.watched]
+    assert sizes == [128**2, 64**2]
+    assert session.pace.image_seconds == pytest.approx(1e-6 * sum(sizes) / 2)
+    assert session.pace.decide_seconds == pytest.approx(2e-6 * sum(sizes) / 2)
+    assert len(session.judged()) == len(session.tuned()) == 4
+    pixels = sum(n**2 for n in sides)
+    looks = (2 if session.recipe.refit else 1) * (1 + session.pace.n_watching * 2) * sum(sizes)
+    scores = (1 + 2 + session.judge.n_tried * 2) * pixels
+    assert session.ending_seconds() == pytest.approx(1.1e-6 * (looks + scores))
+
+
+def disc_side(seed, side, which):
+    return disc_image(seed, side)[which]
 
 
 def test_a_large_held_out_image_is_looked_at_in_part(tmp_path, monkeypatch):

@@ -48,7 +48,7 @@ class Pace:
 
     minutes         the budget; None where steps are counted
     step_seconds    of one training step
-    image_seconds   of predicting one validation image
+    image_seconds   of predicting one validation image of the average size of those that are watched
     decide_seconds  of reading objects or classes from one image's maps
     n_watching      how often the maps of an image that is watched are read
     """
@@ -91,11 +91,12 @@ class Pace:
         )
         return min(share * seconds / cost if cost > 0 else math.inf for share, cost in costs)
 
-    def ending_seconds(self, n_watched: int, n_judged: int, n_tried: int, views: int = 1) -> float:
+    def ending_seconds(self, n_watched: int, n_judged: float, n_tried: float, views: int = 1) -> float:
         """What the end of a run takes: the last validation, thresholds, the scores and the report.
 
-        n_tried  decisions that are tried on maps, those of all images together
-        views    turned copies of each judged image that are averaged
+        n_judged  images that are scored, as many watched ones as would take as long
+        n_tried   decisions that are tried on maps, those of all such images together
+        views     turned copies of each judged image that are averaged
         """
         looking = n_watched * self.watch_seconds + n_judged * self.judge_seconds(views) + n_tried * self.decide_seconds
         return 1.1 * looking + REPORT_SECONDS

@@ -12,7 +12,7 @@ import math
 import platform
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -193,6 +193,14 @@ class Session:
         self.pace.decide_seconds = time.perf_counter() - predicted
         return maps, labels
 
+    def estimates(self, model: Model) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int32]]]:
+        """(maps, labels) of each watched image; how long one of them takes on average is noted in the end."""
+        times = []
+        for example in self.watched:
+            yield self.estimate(model, example)
+            times.append((self.pace.image_seconds, self.pace.decide_seconds))
+        self.pace.image_seconds, self.pace.decide_seconds = np.mean(times, axis=0).tolist()
+
     def maps(self, model: Model, example: Example, symmetries: int | None = None) -> NDArray[np.float32]:
         """The network's maps of an image, or of a part that is prepared as a part of the whole."""
         return model.maps_of_prepared(example.prepare(self.preparation), symmetries=symmetries)
@@ -204,11 +212,20 @@ class Session:
 
     def ending_seconds(self) -> float:
         """What the end of the run will take."""
-        n_judged, n_tuned = len(self.judged()), len(self.tuned())
+        n_judged, n_tuned = (self.looks(examples) for examples in (self.judged(), self.tuned()))
         # Where the held-out images were learnt from, the weights before and after are looked at once more; networks
         # together are judged only.
         n_watched = 0 if self.joined else len(self.watched) * (2 if self.recipe.refit else 1)
         return self.pace.ending_seconds(n_watched, n_judged, n_tuned * self.judge.n_tried, self.n_views)
+
+    @property
+    def watched_size(self) -> float:
+        """Pixels of a watched image, on average; 1 where whole images have a class."""
+        return float(np.mean([example.mask.size for example in self.watched]))
+
+    def looks(self, examples: Sequence[Example]) -> float:
+        """As many watched images as these would take as long as these do, by their pixels."""
+        return sum(example.mask.size for example in examples) / self.watched_size
 
     @property
     def n_views(self) -> int:
@@ -271,7 +288,7 @@ class Session:
     def watch(self, model: Model) -> float:
         """The score of the watched images, at the best of the tried thresholds; NaN where the network says NaN."""
         score = 0.0
-        maps = [self.estimate(model, example)[0] for example in self.watched]
+        maps = [maps for maps, _ in self.estimates(model)]
         if not all(np.isfinite(m).all() for m in maps):
             return math.nan
         references = [example.mask for example in self.watched]
@@ -280,13 +297,13 @@ class Session:
         return score
 
     def time_an_image(self) -> None:
-        """Measure what predicting a validation image takes, for the plan; of a large one on a part of it."""
+        """Measure what predicting a watched image takes, for the plan; of a large one on a part of it."""
         # On a coarser grid more pixels take as long, and the margin around them is wider.
         part = representative_window(self.watched[0], TIMED_PIXELS * self.recipe.network.scale, self.preparation)
         for _ in range(2):
             # The first time is slower than all others.
             self.estimate(self.model(self.state.average), part)
-        times = self.watched[0].mask.size / part.mask.size
+        times = self.watched_size / part.mask.size
         self.pace.image_seconds *= times
         self.pace.decide_seconds *= times
 
@@ -307,10 +324,10 @@ class Session:
         self.time_an_image()
         if self.watched[0].mask.ndim:
             share = self.pace.affordable_share(self.recipe.rotations, self.judge.n_tried)
-            size = self.watched[0].mask.size
+            size = self.watched_size
             largest = max(example.mask.size for example in self.planned.validation)
             self.look_at_windows(max(LEAST_WINDOW, int(min(share * size, largest))))
-            fitting = self.watched[0].mask.size / size
+            fitting = self.watched_size / size
             self.pace.image_seconds *= fitting
             self.pace.decide_seconds *= fitting
         each = VALIDATIONS * self.pace.watch_seconds
@@ -537,7 +554,7 @@ class Session:
 
     def score_watched(self, model: Model) -> float:
         """The score of the watched images, by the model's own decision."""
-        labels = [self.estimate(model, example)[1] for example in self.watched]
+        labels = [labels for _, labels in self.estimates(model)]
         return self.judge.score([example.mask for example in self.watched], labels)
 
     def final_model(self, judged: Model) -> Model:
