@@ -334,6 +334,18 @@ def test_what_can_change_a_result_is_there():
     assert all((package / name).exists() for name in provenance.RESULT_CODE)
 
 
+WITHOUT_RESULTS = {"__init__.py", "cli.py", "console.py", "errors.py", "export.py", "files"} | {
+    *("model_file.py", "picture", "progress.py", "reporting.py")
+}
+"""What of the package can change no score."""
+
+
+def test_all_of_the_package_can_change_a_result_or_is_known_not_to():
+    package = Path(ushape.__file__).parent
+    found = {path.name for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert found == {*provenance.RESULT_CODE} | WITHOUT_RESULTS
+
+
 PROCESSOR = """processor\t: 0
 cpu family\t: {}
 model\t\t: {}

@@ -28,7 +28,7 @@ from ushape.training.joining import join
 from ushape.training.listening import Listener
 from ushape.training.loop import train_steps
 from ushape.training.planning import make_plan
-from ushape.training.rules import TRAINING_SHARE, Speed, plan_recipe
+from ushape.training.rules import TRAINING_SHARE, WIDTHS, Speed, plan_recipe, work
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TWO = [*TINY, "members=2", "refit=0.5"]
@@ -197,6 +197,22 @@ def test_the_width_is_that_for_the_minutes_of_each(monkeypatch):
     assert planning.members_asked_for([]) is None
 
 
+def test_a_recipe_in_a_file_has_the_width_for_the_minutes_of_each(tmp_path, monkeypatch):
+    monkeypatch.setattr(planning, "measure_speed", lambda *_: Speed(1e-9))
+
+    def planned(text, minutes=30):
+        path = tmp_path / "mine.toml"
+        path.write_text(text)
+        return make_plan(two_classes(), recipe=str(path), minutes=minutes, device="cpu").recipe
+
+    auto = {n: make_plan(two_classes(), settings=s, minutes=30, device="cpu").recipe for n, s in BY_HAND.items()}
+    one, three = planned("members = 1"), planned("dice = 1.0")
+    assert (one.members, one.network.channels) == (1, auto[1].network.channels)
+    assert (three.members, three.network.channels) == (3, auto[0].network.channels)
+    assert [any("3 networks, trained" in reason for reason in each.reasons) for each in (one, three)] == [False, True]
+    assert planned("members = 3", minutes=3).network.channels < planned("members = 1", minutes=3).network.channels
+
+
 def test_one_network_only_starts_from_a_model():
     start = run(settings=TINY).model
     with pytest.raises(RecipeError, match="expected one network where training starts from a model, found 2"):
@@ -209,7 +225,11 @@ def test_the_minutes_are_shared(tmp_path, monkeypatch):
     for module in (run_networks, sessions):
         monkeypatch.setattr(module, "Clock", lambda earlier=0.0: Clock(now[0], earlier))
     monkeypatch.setattr(planning, "measure_speed", lambda *_: Speed(1e-9))
-    real, budgets = sessions.Session.__init__, []
+    real, budgets, ends = sessions.Session.__init__, [], []
+
+    class Ends(Listener):
+        def progress(self, step, stop, loss, validation, seconds_left):
+            ends.append(now[0] + seconds_left)
 
     def noted(session, *given, **options):
         budgets.append(options["minutes"])
@@ -222,13 +242,18 @@ def test_the_minutes_are_shared(tmp_path, monkeypatch):
 
     monkeypatch.setattr(sessions.Session, "__init__", noted)
     monkeypatch.setattr(sessions, "train_steps", ticking)
-    finished = run(steps=None, minutes=1.5, settings=[*TINY, "members=3"], clock=Clock(now[0]))
+    settings = [*TINY, "members=3"]
+    finished = run(steps=None, minutes=1.5, settings=settings, clock=Clock(now[0]), listener=Ends())
     assert len(budgets) == 3
     assert budgets[0] == 0.5
     # The first took what it could; the others share what is left, less the time that scoring all of them takes.
     assert 0.4 < budgets[1] <= 0.55
     assert 0.4 < budgets[2] <= 0.55
     assert 60 < finished.seconds <= 90
+    # From the first step on it is told when all of them will have ended.
+    foretold = [end for end in ends if not math.isnan(end)]
+    assert len(foretold) > 30
+    assert all(abs(end - 90) < 20 for end in foretold)
 
 
 def test_a_run_by_the_clock_goes_on_with_its_shares_until_others_are_asked_for(tmp_path, monkeypatch):
@@ -311,6 +336,16 @@ def test_one_network_for_each_few_minutes(minutes, members):
     assert recipe.members == members
     told = [reason for reason in recipe.reasons if "networks, trained one after another" in reason]
     assert [reason.partition(" ")[0] for reason in told] == ([str(members)] if members > 1 else [])
+
+
+def test_a_slow_machine_has_as_many_as_see_enough_steps():
+    seconds = 60 * 10 * TRAINING_SHARE
+    planned = plan_recipe(summary())
+    pixels = planned.batch * math.prod(planned.patch)
+    # Steps of the narrowest network that the ten minutes hold, where 500 are enough for each.
+    speeds = {n: Speed(seconds / (n * pixels * work(WIDTHS[-1]))) for n in (700, 1100, 1600, 9000)}
+    found = {n: plan_recipe(summary(), seconds=seconds, speed=speed).members for n, speed in speeds.items()}
+    assert found == {700: 1, 1100: 2, 1600: 3, 9000: 3}
 
 
 def test_many_images_volumes_objects_and_a_start_have_one():

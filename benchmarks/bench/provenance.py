@@ -34,7 +34,7 @@ __all__ = ["REPOSITORY", "RecipeContents", "code_version", "commit", "machine", 
 REPOSITORY = Path(__file__).parent.parent.parent
 RESULT_CODE = (
     *("data", "targets", "scoring", "network", "prediction", "training"),
-    *("geometry.py", "preparation.py", "tally.py", "model.py", "run.py"),
+    *("geometry.py", "preparation.py", "tally.py", "model.py", "run.py", "run_folder.py", "run_networks.py"),
 )
 """What of the package can change a result: not the command line, the pictures or the files that are written."""
 PROGRAMS = ("benchmarks/run.py", "benchmarks/paper.py")

@@ -6,6 +6,7 @@ Each of several networks is a run of one, with a folder of its own in the run's 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -28,6 +29,30 @@ from ushape.training.rules import TOGETHER
 from ushape.training.session import Session
 
 __all__ = ["Finished", "train_one", "train_several"]
+
+
+class Ahead(Listener):
+    """Passes on what it hears of one of several networks; the time that is left is that of the others to come, too.
+
+    minutes  of this one, and about of each other; None where steps are counted
+    """
+
+    def __init__(self, listener: Listener, networks: int, minutes: float | None) -> None:
+        self.listener, self.networks, self.minutes = listener, networks, minutes
+        self.begun = time.perf_counter()
+
+    def words(self, text: str) -> None:
+        """Pass on."""
+        self.listener.words(text)
+
+    def progress(self, step: int, stop: int, loss: float, validation: float | None, seconds_left: float) -> None:
+        """Pass on; the others are thought to take as long as this one."""
+        each = time.perf_counter() - self.begun + seconds_left if self.minutes is None else 60 * self.minutes
+        self.listener.progress(step, stop, loss, validation, seconds_left + self.networks * each)
+
+    def close(self) -> None:
+        """Pass on."""
+        self.listener.close()
 
 
 @dataclass(frozen=True)
@@ -141,7 +166,8 @@ def train_several(
             minutes = share_of(asked.minutes, n, done, session) if begun is None else begun.minutes
             one = replace(asked, seed=n * asked.seed + len(done), minutes=minutes)
             try:
-                last, finished = train_one(one, alone, own, Clock() if done else clock, listener, device, resume)
+                own_clock, ahead = Clock() if done else clock, Ahead(listener, n - len(done) - 1, minutes)
+                last, finished = train_one(one, alone, own, own_clock, ahead, device, resume)
             except RecipeError:
                 with suppress(OSError, ModelFileError):
                     if session is not None:

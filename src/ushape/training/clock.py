@@ -76,7 +76,7 @@ class Pace:
         return views * self.image_seconds + self.decide_seconds
 
     def affordable_share(self, views: int, n_tried: int) -> float:
-        """What share of the image that was timed, 1 and more being all of it, has room in its shares of the budget.
+        """What share of a watched image, 1 and more being all of it, has room in its shares of the budget.
 
         views    turned copies of it that are averaged at the end
         n_tried  decisions that are tried on its maps

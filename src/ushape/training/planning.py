@@ -31,7 +31,7 @@ from ushape.training.label_batches import LabelBatches
 from ushape.training.loop import new_state, train_steps
 from ushape.training.orientation import ask_orientation
 from ushape.training.recipe import Recipe, read_recipe, with_settings
-from ushape.training.rules import TRAINING_SHARE, Speed, paper_recipe, plan_recipe, work
+from ushape.training.rules import TOGETHER, TRAINING_SHARE, Speed, paper_recipe, plan_recipe, work
 from ushape.training.schedule import Plan
 from ushape.training.series import find_series
 from ushape.training.transfer import gentle, like_network_of
@@ -172,7 +172,13 @@ def choose_recipe(
         if start is not None:
             recipe = gentle(recipe)
         if name != "auto":
-            recipe = read_recipe(Path(name), replace(recipe, name=Path(name).stem))
+            auto, path = recipe, Path(name)
+            recipe = read_recipe(path, replace(auto, name=path.stem))
+            if members is None and recipe.members != auto.members:
+                # The file says how many share the minutes; where it names no width, it is the one for each.
+                auto = plan_recipe(summary, seconds=seconds, speed=speed, members=recipe.members)
+                recipe = read_recipe(path, replace(auto, name=path.stem))
+            recipe = replace(recipe, reasons=(*recipe.reasons, *(r for r in auto.reasons if TOGETHER in r)))
     if start is not None:
         recipe = like_network_of(recipe, start)
     recipe = with_settings(recipe, settings)

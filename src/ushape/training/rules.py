@@ -86,9 +86,11 @@ REFIT_SHARE = OptimiserSettings.decay
 REFIT_UP_TO = 50
 """Images up to which that pays: a fifth of some twenty is much, and of a hundred nuclei images nothing was gained."""
 MEMBER_MINUTES = 3.3
-"""Minutes from whose double on there are several networks instead of one that is trained longer: of few images of two
-classes one has learnt by then what it can, and a wider one that is trained longer often errs more, the mean of several
-less (docs/results.md)."""
+"""Minutes from whose double on there are several networks instead of one that is trained longer, so that ten minutes
+hold three: of few images of two classes one has learnt by then about what it can. Three of 16 channels erred less on
+membranes in ten minutes than one of 32, on two of three parts (docs/results.md)."""
+MEMBER_STEPS = 0.5
+"""Share of the steps wanted that each of several networks should see: 1100 of 3000 were nearly enough for membranes."""
 MOST_MEMBERS = 3
 """Networks that answer together, at most: each takes its time in every prediction. More were not tried."""
 TOGETHER = "networks, trained one after another"
@@ -268,20 +270,24 @@ def choose_rotations(summary: DataSummary) -> tuple[int, str]:
     )
 
 
-def choose_members(summary: DataSummary, seconds: float | None) -> tuple[int, str]:
-    """(networks, sentence): one for each few minutes, where the images are few and of two classes."""
+def choose_members(summary: DataSummary, seconds: float | None, least: float = 0.0) -> tuple[int, str]:
+    """(networks, sentence): one for each few minutes, where the images are few and of two classes.
+
+    least  seconds that a network needs on this machine
+    """
     # More images, and objects whose outlines get finer with time, may be worth a longer training of a wider network.
     of_two_classes = summary.task == "semantic" and len(summary.classes) == 2
     if seconds is None or summary.dims != 2 or not of_two_classes or summary.n_images > REFIT_UP_TO:
         return 1, ""
-    members = min(MOST_MEMBERS, round(seconds / (60 * TRAINING_SHARE), 6) // MEMBER_MINUTES)
+    each = max(MEMBER_MINUTES, least / (60 * TRAINING_SHARE))
+    members = min(MOST_MEMBERS, round(seconds / (60 * TRAINING_SHARE), 6) // each)
     if members < 2:
         return 1, ""
     n = int(members)
     return n, (
         f"{n} {TOGETHER} with seeds of their own, whose answers are averaged: from so few images one learns in some "
-        f"{MEMBER_MINUTES:.0f} minutes what it can, and the mean of several errs less; predicting takes {n} times as "
-        "long as with one of them, and --set members=1 trains one, wider, all the time"
+        f"{MEMBER_MINUTES:.0f} minutes what it can, and the mean of several mostly errs less; predicting takes {n} "
+        "times as long as with one of them, and --set members=1 trains one all the time, wider where that fits"
     )
 
 
@@ -335,7 +341,8 @@ def plan_recipe(
     working_pixels = batch * math.prod(patch) // scale**summary.dims
     wanted = SMALL_STEPS_WANTED if small else STEPS_WANTED
     if members is None:
-        members, reason = choose_members(summary, seconds)
+        narrowest = 0.0 if speed is None else speed.step_seconds(WIDTHS[-1], working_pixels)
+        members, reason = choose_members(summary, seconds, MEMBER_STEPS * wanted * narrowest)
         reasons += [reason] if reason else []
     each = None if seconds is None else seconds / members
     channels, reason = choose_width(speed, each, working_pixels, wanted, members)

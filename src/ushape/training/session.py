@@ -163,7 +163,8 @@ class Session:
         start = self.planned.start
         if start is not None:
             same = (start.classes, start.encoding.kind) == (self.planned.summary.classes, self.recipe.encoding.kind)
-            self.listener.words(f"  {take_weights(network, start.network, same_answers=same)}")
+            first = f", the first of {1 + len(start.others)} networks" if start.others else ""
+            self.listener.words(f"  {take_weights(network, start.network, same_answers=same)}{first}")
         return network
 
     def model(self, tensors: dict[str, Tensor]) -> Model:
@@ -197,8 +198,9 @@ class Session:
         """(maps, labels) of each watched image; how long one of them takes on average is noted in the end."""
         times = []
         for example in self.watched:
-            yield self.estimate(model, example)
+            found = self.estimate(model, example)
             times.append((self.pace.image_seconds, self.pace.decide_seconds))
+            yield found
         self.pace.image_seconds, self.pace.decide_seconds = np.mean(times, axis=0).tolist()
 
     def maps(self, model: Model, example: Example, symmetries: int | None = None) -> NDArray[np.float32]:
@@ -288,7 +290,7 @@ class Session:
     def watch(self, model: Model) -> float:
         """The score of the watched images, at the best of the tried thresholds; NaN where the network says NaN."""
         score = 0.0
-        maps = [maps for maps, _ in self.estimates(model)]
+        maps = [found for found, _ in self.estimates(model)]
         if not all(np.isfinite(m).all() for m in maps):
             return math.nan
         references = [example.mask for example in self.watched]
@@ -298,12 +300,18 @@ class Session:
 
     def time_an_image(self) -> None:
         """Measure what predicting a watched image takes, for the plan; of a large one on a part of it."""
+        # Of a small image much of the time goes into the margin around it.
+        largest = max(self.watched, key=lambda example: example.mask.size)
         # On a coarser grid more pixels take as long, and the margin around them is wider.
-        part = representative_window(self.watched[0], TIMED_PIXELS * self.recipe.network.scale, self.preparation)
+        part = representative_window(largest, TIMED_PIXELS * self.recipe.network.scale, self.preparation)
         for _ in range(2):
             # The first time is slower than all others.
             self.estimate(self.model(self.state.average), part)
-        times = self.watched_size / part.mask.size
+        self.rescale(part.mask.size)
+
+    def rescale(self, size: float) -> None:
+        """Take what was timed of an image of so many pixels for one of the average size of those that are watched."""
+        times = self.watched_size / size
         self.pace.image_seconds *= times
         self.pace.decide_seconds *= times
 
@@ -318,7 +326,7 @@ class Session:
         return score
 
     def watch_what_is_affordable(self) -> None:
-        """Where the clock counts: time one validation image, and watch no more of them than it allows."""
+        """Where the clock counts: time a validation image, and watch no more of them than it allows."""
         if self.pace.minutes is None:
             return
         self.time_an_image()
@@ -327,11 +335,10 @@ class Session:
             size = self.watched_size
             largest = max(example.mask.size for example in self.planned.validation)
             self.look_at_windows(max(LEAST_WINDOW, int(min(share * size, largest))))
-            fitting = self.watched_size / size
-            self.pace.image_seconds *= fitting
-            self.pace.decide_seconds *= fitting
-        each = VALIDATIONS * self.pace.watch_seconds
+            self.rescale(size)
+        each, size = VALIDATIONS * self.pace.watch_seconds, self.watched_size
         self.watched = spread(self.watched, self.pace.affordable(len(self.watched), WATCHING_SHARE, each))
+        self.rescale(size)
 
     def look_at_windows(self, pixels: int) -> None:
         """Look at no more than so many pixels of each held-out image from now on."""
