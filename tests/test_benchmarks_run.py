@@ -334,7 +334,7 @@ def test_what_can_change_a_result_is_there():
     assert all((package / name).exists() for name in provenance.RESULT_CODE)
 
 
-WITHOUT_RESULTS = {"__init__.py", "cli.py", "console.py", "errors.py", "export.py", "files"} | {
+WITHOUT_RESULTS = {"__init__.py", "cli.py", "console.py", "errors.py", "files"} | {
     *("model_file.py", "picture", "progress.py", "reporting.py")
 }
 """What of the package can change no score."""

@@ -250,10 +250,10 @@ def test_the_minutes_are_shared(tmp_path, monkeypatch):
     assert 0.4 < budgets[1] <= 0.55
     assert 0.4 < budgets[2] <= 0.55
     assert 60 < finished.seconds <= 90
-    # From the first step on it is told when all of them will have ended.
+    # It is told when all of them will have ended, once the clock has set the number of steps of each.
     foretold = [end for end in ends if not math.isnan(end)]
     assert len(foretold) > 30
-    assert all(abs(end - 90) < 20 for end in foretold)
+    assert sum(not 85 <= end <= 90.5 for end in foretold) <= 3
 
 
 def test_a_run_by_the_clock_goes_on_with_its_shares_until_others_are_asked_for(tmp_path, monkeypatch):

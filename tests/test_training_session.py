@@ -311,7 +311,7 @@ def sized_session(sides, monkeypatch, held_out=False):
     monkeypatch.setattr("ushape.training.clock.REPORT_SECONDS", 0.0)
     samples = (Sample(f"{k}", partial(disc_side, k, n, 0), partial(disc_side, k, n, 1)) for k, n in enumerate(sides))
     data = replace(disc_dataset(1), samples=tuple(samples))
-    settings = [*TINY, f"refit={0.5 if held_out else 0}"]
+    settings = [*TINY, *(["refit=0.5"] if held_out else [])]
     planned = make_plan(data if held_out else disc_dataset(3), validation=None if held_out else data, settings=settings)
     return Session(planned, None, Clock(), Listener(), seed=0, device=torch.device("cpu"), minutes=9.0, steps=None)
 
