@@ -219,6 +219,17 @@ def test_one_network_only_starts_from_a_model():
         run(start=start)
 
 
+def test_of_several_networks_the_first_is_started_from_and_that_is_told():
+    start, told = run().model, []
+
+    class Told(Listener):
+        def words(self, text):
+            told.append(text)
+
+    run(start=start, settings=TINY, listener=Told())
+    assert [text.endswith(", the first of 2 networks") for text in told if "started from" in text] == [True]
+
+
 def test_the_minutes_are_shared(tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr("time.perf_counter", lambda: now[0])

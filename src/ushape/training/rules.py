@@ -279,8 +279,8 @@ def choose_members(summary: DataSummary, seconds: float | None, least: float = 0
     of_two_classes = summary.task == "semantic" and len(summary.classes) == 2
     if seconds is None or summary.dims != 2 or not of_two_classes or summary.n_images > REFIT_UP_TO:
         return 1, ""
-    each = max(MEMBER_MINUTES, least / (60 * TRAINING_SHARE))
-    members = min(MOST_MEMBERS, round(seconds / (60 * TRAINING_SHARE), 6) // each)
+    each = max(60 * TRAINING_SHARE * MEMBER_MINUTES, least)
+    members = min(MOST_MEMBERS, round(seconds / each, 6) // 1)
     if members < 2:
         return 1, ""
     n = int(members)

@@ -561,7 +561,7 @@ class Session:
 
     def score_watched(self, model: Model) -> float:
         """The score of the watched images, by the model's own decision."""
-        labels = [labels for _, labels in self.estimates(model)]
+        labels = [found for _, found in self.estimates(model)]
         return self.judge.score([example.mask for example in self.watched], labels)
 
     def final_model(self, judged: Model) -> Model:
