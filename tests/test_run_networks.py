@@ -20,7 +20,7 @@ from ushape.errors import RecipeError
 from ushape.model import load
 from ushape.run import train_run
 from ushape.training import clock as clocks
-from ushape.training import planning
+from ushape.training import planning, validating
 from ushape.training import session as sessions
 from ushape.training.clock import Clock
 from ushape.training.examples import DataSummary
@@ -160,14 +160,16 @@ def test_a_model_of_all_is_not_given_up_for_a_run_that_goes_on_and_is_stopped(tm
 
 
 def test_windows_of_large_images_are_what_is_scored_in_the_end_too(monkeypatch):
-    monkeypatch.setattr(sessions, "LEAST_WINDOW", 32 * 32)
+    monkeypatch.setattr(validating, "LEAST_WINDOW", 32 * 32)
     monkeypatch.setattr(sessions.Pace, "affordable_share", lambda *_: 0.0)
     monkeypatch.setattr(planning, "measure_speed", lambda *_: Speed(1e-9))
     shapes = []
     real = sessions.Session.score
 
     def noted(session, model):
-        shapes.append({example.mask.shape for example in session.planned.validation})
+        # What is judged is what the report shows.
+        assert session.validation.examples == session.planned.validation
+        shapes.append({example.mask.shape for example in session.validation.examples})
         return real(session, model)
 
     monkeypatch.setattr(sessions.Session, "score", noted)

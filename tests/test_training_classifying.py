@@ -296,13 +296,14 @@ def test_what_is_timed_is_what_watching_does(monkeypatch):
     session = LabelSession(
         planned, None, Clock(), Listener(), seed=0, device=torch.device("cpu"), minutes=1.0, steps=None
     )
-    session.watch_what_is_affordable()
+    held = session.validation
+    held.watch_what_is_affordable(session.model(session.state.average))
     assert looks == [True, True]
-    assert session.n_views == len(session.preparation.views(np.zeros((1, 12, 12), np.float32))) == 5
+    assert held.n_views == len(session.preparation.views(np.zeros((1, 12, 12), np.float32))) == 5
     session.pace.image_seconds = 0.01
     # An eighth of a minute, in as many ways.
-    session.planned = replace(planned, validation=planned.validation * 1000)
-    assert len(session.judged()) == int(60 * JUDGING_SHARE / (0.01 * session.n_views))
+    held.examples *= 1000
+    assert len(held.judged()) == int(60 * JUDGING_SHARE / (0.01 * held.n_views))
 
 
 def test_a_coarser_working_grid_is_laid_several_ways():

@@ -22,6 +22,7 @@ from ushape.training.listening import Listener
 from ushape.training.planning import make_plan
 from ushape.training.recipe import with_settings
 from ushape.training.session import Session
+from ushape.training.validating import Validation
 
 HALF = [*TINY, "refit=0.5"]
 
@@ -133,15 +134,15 @@ def test_auto_does_so_for_masks_and_the_paper_does_not():
 
 
 def test_weights_that_are_worse_on_what_they_have_learnt_are_not_kept(tmp_path, monkeypatch):
-    scores, watch = iter([0.2, 0.3, 0.4, 0.6, 0.5]), Session.watch
-    monkeypatch.setattr(Session, "watch", lambda session, model: (watch(session, model), next(scores, 0.5))[1])
-    asked, judge, again = [], Session.score_watched, iter([0.6, 0.58])
+    scores, watch = iter([0.2, 0.3, 0.4, 0.6, 0.5]), Validation.watch
+    monkeypatch.setattr(Validation, "watch", lambda held, model: (watch(held, model), next(scores, 0.5))[1])
+    asked, judge, again = [], Validation.score_watched, iter([0.6, 0.58])
 
-    def score_watched(session, model):
+    def score_watched(held, model):
         asked.append(model.decision)
-        return (judge(session, model), next(again))[1]
+        return (judge(held, model), next(again))[1]
 
-    monkeypatch.setattr(Session, "score_watched", score_watched)
+    monkeypatch.setattr(Validation, "score_watched", score_watched)
     finished = run(tmp_path / "run", settings=[*HALF, "optimiser.decay=0"])
     assert lines(tmp_path / "run" / "events.jsonl")[-2]["event"] == "refit dropped"
     assert finished.refit_from is finished.model.facts["refit from step"] is None

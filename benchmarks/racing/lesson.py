@@ -25,11 +25,11 @@ from ushape.scoring.objects import score_of_choices
 from ushape.targets.instances import Decision
 from ushape.targets.maps import Encoding, encode
 from ushape.targets.tuning import tune_decision
-from ushape.training.examples import DataSummary, Example, read_examples, summarise
+from ushape.training.examples import DataSummary, Example, read_examples, spread, summarise
 from ushape.training.holdout import split_whole
 from ushape.training.recipe import Recipe
 from ushape.training.rules import RIMS_PER_DIAMETER, choose_encoding
-from ushape.training.session import TUNING_IMAGES, spread
+from ushape.training.validating import TUNING_IMAGES
 
 __all__ = ["IGNORED", "Lesson", "Page", "conclude", "dihedral", "encoding_for", "make_lesson", "tuned_decision"]
 

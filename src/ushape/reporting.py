@@ -83,17 +83,18 @@ def decision_of(run: Session) -> dict[str, str]:
     """How maps become labels; nothing is decided about classes of whole images."""
     if run.task == "classification":
         return {}
-    return {"decision": ", ".join(f"{name} {value}" for name, value in run.decision.to_dict().items())}
+    return {"decision": ", ".join(f"{name} {value}" for name, value in run.validation.decision.to_dict().items())}
 
 
 def data_of(run: Session, n_scored: int) -> str:
     """How many images there were, and for what; `n_scored` of those held out have their scores here."""
     n, n_held, n_whole = (len(each) for each in (run.planned.training, run.planned.validation, run.planned.whole))
     told = f"{n} image{'s' * (n != 1)} to train on, {n_held} held out"
-    if min(len(run.watched), n_scored) < n_held:
+    if min(len(run.validation.watched), n_scored) < n_held:
         # Fewer are looked at where the minutes, or hundreds of images, ask for it.
-        tuned = f", {run.n_tuned} the thresholds" * bool(run.n_tuned)
-        told += f" ({len(run.watched)} of them chose the weights{tuned}, {n_scored} are scored here)"
+        n_watched, n_tuned = len(run.validation.watched), run.validation.n_tuned
+        tuned = f", {n_tuned} the thresholds" * bool(n_tuned)
+        told += f" ({n_watched} of them chose the weights{tuned}, {n_scored} are scored here)"
     return f"{told}; trained on all {n_whole} after step {run.refit_from}" if run.is_refitted else told
 
 

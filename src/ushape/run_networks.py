@@ -209,7 +209,7 @@ def conclude_several(
     run.is_refitted = run.refit_from is not None
     judged, model = (join([getattr(each, kind) for each in kept]) for kind in ("judged", "model"))
     evaluation, labels = run.score(judged)
-    model = replace(model, decision=run.decision)
+    model = replace(model, decision=run.validation.decision)
     model.facts = run.facts(evaluation.scores) | {"recipe": write_recipe(planned.recipe), "steps": sum(run.joined)}
     run.event("interrupted" if interrupted else "finished", networks=len(kept))
     if folder is not None:

@@ -140,7 +140,7 @@ def few_decisions(decision: Decision, encoding: Encoding) -> list[Decision]:
         "ridge": ("seed_threshold", (0.5, 0.7, 0.9)),
         "distance": ("merging", (0.7, 0.8, 0.9)),
     }
-    if encoding.kind == "semantic" and encoding.n_classes != 2:
+    if encoding.kind == "label" or (encoding.kind == "semantic" and encoding.n_classes != 2):
         return [decision]
     field, values = tried[encoding.kind]
     return [Decision.from_dict(decision.to_dict() | {field: value}) for value in values]

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ushape.model import IMAGES_AT_ONCE, Evaluation, Model
 from ushape.tally import LabelTally
@@ -16,21 +15,15 @@ from ushape.training.classifying import to_label_tensors
 from ushape.training.examples import Example
 from ushape.training.label_batches import LabelBatches
 from ushape.training.session import Session
+from ushape.training.validating import Labels, Maps, Validation
 
 __all__ = ["LabelSession"]
 
 
-class LabelSession(Session):
-    """As `Session`, with an image's class instead of a mask."""
+class LabelValidation(Validation):
+    """As `Validation`, with an image's class instead of a mask."""
 
     most_watched = 2000
-
-    def make_batches(self, examples: Sequence[Example]) -> Callable[[int], Batch]:
-        """What gives batch k of these images."""
-        images, labels = to_label_tensors(examples, self.preparation, self.device)
-        n_classes = len(self.planned.summary.classes)
-        weights = torch.tensor(self.recipe.encoding.class_weights or [1.0] * n_classes, device=self.device)
-        return LabelBatches(images, labels, weights, self.recipe.batch, self.recipe.augmentation, self.seed)
 
     @property
     def n_views(self) -> int:
@@ -39,7 +32,7 @@ class LabelSession(Session):
 
     def classified(
         self, model: Model, examples: Sequence[Example], *, once: bool = False
-    ) -> Iterator[tuple[Example, NDArray[np.float32]]]:
+    ) -> Iterator[tuple[Example, Maps]]:
         """Each example with its probabilities (K,); how long an image takes is noted where it is looked at `once`."""
         seconds = 0.0
         for start in range(0, len(examples), IMAGES_AT_ONCE):
@@ -61,17 +54,30 @@ class LabelSession(Session):
         """The accuracy again: nothing is decided but the likeliest class."""
         return self.watch(model)
 
-    def time_an_image(self) -> None:
+    def time_an_image(self, model: Model) -> None:
         """Measure what looking at an image takes, for the plan."""
         for _ in range(2):
             # The first time is slower than all others.
-            list(self.classified(self.model(self.state.average), self.watched[:IMAGES_AT_ONCE], once=True))
+            list(self.classified(model, self.watched[:IMAGES_AT_ONCE], once=True))
 
-    def score(self, model: Model) -> tuple[Evaluation, dict[str, NDArray[np.int32]]]:
-        """(scores, labels by name) of the held-out images; there is nothing to tune."""
-        tally = LabelTally(self.planned.summary.classes)
-        labels: dict[str, NDArray[np.int32]] = {}
+    def score(self, model: Model, maps: dict[str, Maps]) -> tuple[Evaluation, dict[str, Labels]]:
+        """(scores, labels by name) of the held-out images; there is nothing to tune, and there are no maps."""
+        tally = LabelTally(self.judge.classes)
+        labels: dict[str, Labels] = {}
         for example, found in self.classified(model, self.judged()):
             tally.add(example.sample.name, int(example.mask), found)
             labels[example.sample.name] = np.asarray(found.argmax(), np.int32)
         return tally.evaluation(), labels
+
+
+class LabelSession(Session):
+    """As `Session`, with an image's class instead of a mask."""
+
+    kind_of_validation = LabelValidation
+
+    def make_batches(self, examples: Sequence[Example]) -> Callable[[int], Batch]:
+        """What gives batch k of these images."""
+        images, labels = to_label_tensors(examples, self.preparation, self.device)
+        n_classes = len(self.planned.summary.classes)
+        weights = torch.tensor(self.recipe.encoding.class_weights or [1.0] * n_classes, device=self.device)
+        return LabelBatches(images, labels, weights, self.recipe.batch, self.recipe.augmentation, self.seed)

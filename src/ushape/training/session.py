@@ -12,14 +12,13 @@ import math
 import platform
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 import ushape
@@ -28,22 +27,10 @@ from ushape.model import Evaluation, Model
 from ushape.network.classifier import Classifier
 from ushape.network.hardware import best_dtype, finish
 from ushape.network.unet import UNet
-from ushape.tally import Tally
-from ushape.targets.tuning import few_decisions
 from ushape.training.batches import Batch, Batches, TrainingImage
 from ushape.training.checkpoint import load_checkpoint, save_checkpoint, write_lines
-from ushape.training.clock import (
-    FIRST_GUESS,
-    JUDGING_SHARE,
-    TUNING_SHARE,
-    VALIDATIONS,
-    WATCHING_SHARE,
-    Clock,
-    Pace,
-    is_tenth,
-)
-from ushape.training.examples import Example, make_preparation, spread, to_training_images
-from ushape.training.holdout import representative_window
+from ushape.training.clock import FIRST_GUESS, Clock, Pace, is_tenth
+from ushape.training.examples import Example, make_preparation, to_training_images
 from ushape.training.judging import Judge
 from ushape.training.listening import Listener, interruptible
 from ushape.training.loop import new_state, train_steps
@@ -51,18 +38,11 @@ from ushape.training.planning import Planned
 from ushape.training.recipe import write_recipe
 from ushape.training.schedule import Plan
 from ushape.training.transfer import take_weights
+from ushape.training.validating import Labels, Validation
 
 __all__ = ["Session", "versions"]
 
 CHECKPOINT_SECONDS = 30.0
-WATCHED_IMAGES = 8
-"""Validation images looked at while training, at most."""
-TUNING_IMAGES = 16
-"""Validation images on which thresholds are chosen; more add cost but hardly information."""
-TIMED_PIXELS = 2**19
-"""Pixels of the window that is timed, at most, to know what looking at an image costs."""
-LEAST_WINDOW = 2**18
-"""Pixels that are looked at of each held-out image, at least, whatever the budget: 512 x 512."""
 FEW_STEPS = 100
 """Steps up to which a network has hardly begun to learn."""
 NOISE = 0.01
@@ -95,7 +75,7 @@ def no_batches(step: int) -> Batch:
 class Session:
     """One training run; `ushape.run.train_run` drives it."""
 
-    most_watched = WATCHED_IMAGES
+    kind_of_validation: type[Validation] = Validation
 
     def __init__(
         self,
@@ -117,9 +97,7 @@ class Session:
         self.preparation = make_preparation(self.recipe, planned.summary, planned.training)
         self.encoded: dict[Example, TrainingImage] = {}
         self.batches = self.make_batches(self.planned.training)
-        self.n_tuned = 0  # held-out images that thresholds were tuned on
         self.joined: tuple[int, ...] = ()  # steps of the networks that answer together, where there are several
-        self.window: int | None = None  # pixels of each held-out image that are looked at; None for all
         self.refit_from: int | None = None
         self.is_refitted = False
         self.is_through = False  # resumed where its plan had ended, with no more time than before
@@ -128,12 +106,11 @@ class Session:
         self.best_score: float | None = None
         self.history: list[dict[str, Any]] = []
         self.events: list[dict[str, Any]] = []
-        self.judge = Judge(self.task, planned.summary.classes, self.recipe.encoding)
-        self.decision = self.judge.first_decision([e.mask for e in planned.training], planned.summary.dims)
-        self.watched = spread(planned.validation, self.most_watched)
-        if self.task != "classification":
-            # Once to time it, and by each of the decisions that tell how good maps are.
-            self.pace.n_watching = 1 + len(few_decisions(self.decision, self.recipe.encoding))
+        judge = Judge(self.task, planned.summary.classes, self.recipe.encoding)
+        decision = judge.first_decision([e.mask for e in planned.training], planned.summary.dims)
+        self.validation = self.kind_of_validation(
+            planned.validation, self.recipe, self.preparation, judge, decision, self.pace
+        )
 
     def make_batches(self, examples: Sequence[Example]) -> Callable[[int], Batch]:
         """What gives batch k of these images."""
@@ -177,35 +154,12 @@ class Session:
             self.task,
             self.planned.summary.classes,
             self.recipe.encoding,
-            self.decision,
+            self.validation.decision,
             device=str(self.device),
             colours=self.planned.summary.colours,
             values=self.planned.summary.values,
             rotations=self.recipe.rotations,
         )
-
-    def estimate(self, model: Model, example: Example) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-        """(maps, labels) of one image, looked at once while training; how long both took is noted."""
-        begun = time.perf_counter()
-        maps = self.maps(model, example, symmetries=1)
-        predicted = time.perf_counter()
-        labels = model.decide(maps).labels
-        self.pace.image_seconds = predicted - begun
-        self.pace.decide_seconds = time.perf_counter() - predicted
-        return maps, labels
-
-    def estimates(self, model: Model) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int32]]]:
-        """(maps, labels) of each watched image; how long one of them takes on average is noted in the end."""
-        times = []
-        for example in self.watched:
-            found = self.estimate(model, example)
-            times.append((self.pace.image_seconds, self.pace.decide_seconds))
-            yield found
-        self.pace.image_seconds, self.pace.decide_seconds = np.mean(times, axis=0).tolist()
-
-    def maps(self, model: Model, example: Example, symmetries: int | None = None) -> NDArray[np.float32]:
-        """The network's maps of an image, or of a part that is prepared as a part of the whole."""
-        return model.maps_of_prepared(example.prepare(self.preparation), symmetries=symmetries)
 
     def event(self, kind: str, **details: Any) -> None:
         """Note an event."""
@@ -214,42 +168,10 @@ class Session:
 
     def ending_seconds(self) -> float:
         """What the end of the run will take."""
-        n_judged, n_tuned = (self.looks(examples) for examples in (self.judged(), self.tuned()))
-        # Where the held-out images were learnt from, the weights before and after are looked at once more; networks
-        # together are judged only.
-        n_watched = 0 if self.joined else len(self.watched) * (2 if self.recipe.refit else 1)
-        return self.pace.ending_seconds(n_watched, n_judged, n_tuned * self.judge.n_tried, self.n_views)
-
-    @property
-    def watched_size(self) -> float:
-        """Pixels of a watched image, on average; 1 where whole images have a class."""
-        return float(np.mean([example.mask.size for example in self.watched]))
-
-    def looks(self, examples: Sequence[Example]) -> float:
-        """As many watched images as these would take as long as these do, by their pixels."""
-        return sum(example.mask.size for example in examples) / self.watched_size
-
-    @property
-    def n_views(self) -> int:
-        """In how many ways an image is looked at when it is predicted, and by how many networks."""
-        return self.recipe.rotations * max(1, len(self.joined))
-
-    def judged(self) -> list[Example]:
-        """The validation images scored at the end: all, or as many as the budget can afford."""
-        held = self.planned.validation
-        views = self.n_views
-        # Those that are watched all the time are affordable at the end too, unless each is then looked at several times
-        # over.
-        least = len(self.watched) if views == 1 else 1
-        return spread(held, max(least, self.pace.affordable(len(held), JUDGING_SHARE, self.pace.judge_seconds(views))))
-
-    def tuned(self) -> list[Example]:
-        """Those of them that thresholds are tuned on; none where masks hold three classes and more."""
-        if not self.judge.tunes:
-            return []
-        judged = self.judged()
-        n = self.pace.affordable(len(judged), TUNING_SHARE, self.judge.n_tried * self.pace.decide_seconds)
-        return spread(judged, min(TUNING_IMAGES, n))
+        # The last validation; where the held-out images were learnt from, by the weights before and after instead.
+        # Networks together are judged only.
+        times_watched = 0 if self.joined else 2 if self.recipe.refit else 1
+        return self.validation.ending_seconds(times_watched)
 
     def plan(self, stop: int) -> None:
         """Make or revise the plan: train until step `stop`."""
@@ -261,7 +183,7 @@ class Session:
     def revise(self) -> None:
         """Hold the plan against the clock, and change it where it is off."""
         step, old = self.state.step, self.state.plans[-1].stop
-        stop = self.pace.stop(step, old, len(self.watched), self.ending_seconds(), 1 - self.recipe.refit)
+        stop = self.pace.stop(step, old, len(self.validation.watched), self.ending_seconds(), 1 - self.recipe.refit)
         if abs(stop - old) > max(1, REVISE_SHARE * (old - step)):
             self.plan(stop)
 
@@ -287,37 +209,9 @@ class Session:
         """Whether a row of the history is due."""
         return self.state.step % max(1, self.state.plans[-1].stop // REPORTS) == 0
 
-    def watch(self, model: Model) -> float:
-        """The score of the watched images, at the best of the tried thresholds; NaN where the network says NaN."""
-        score = 0.0
-        maps = [found for found, _ in self.estimates(model)]
-        if not all(np.isfinite(m).all() for m in maps):
-            return math.nan
-        references = [example.mask for example in self.watched]
-        for model.decision in few_decisions(self.decision, self.recipe.encoding):
-            score = max(score, self.judge.score(references, [model.decide(m).labels for m in maps]))
-        return score
-
-    def time_an_image(self) -> None:
-        """Measure what predicting a watched image takes, for the plan; of a large one on a part of it."""
-        # Of a small image much of the time goes into the margin around it.
-        largest = max(self.watched, key=lambda example: example.mask.size)
-        # On a coarser grid more pixels take as long, and the margin around them is wider.
-        part = representative_window(largest, TIMED_PIXELS * self.recipe.network.scale, self.preparation)
-        for _ in range(2):
-            # The first time is slower than all others.
-            self.estimate(self.model(self.state.average), part)
-        self.rescale(part.mask.size)
-
-    def rescale(self, size: float) -> None:
-        """Take what was timed of an image of so many pixels for one of the average size of those that are watched."""
-        times = self.watched_size / size
-        self.pace.image_seconds *= times
-        self.pace.decide_seconds *= times
-
     def validate(self) -> float:
         """Score the averaged weights on the watched images and keep them when they are the best so far."""
-        score = self.watch(self.model(self.state.average))
+        score = self.validation.watch(self.model(self.state.average))
         # Among equals the later one is better: its average has seen more, at a lower learning rate.
         # What is no number compares as false.
         if self.is_finite() and score >= (self.best_score or 0.0) - NOISE:
@@ -325,37 +219,12 @@ class Session:
             self.best = {name: tensor.clone() for name, tensor in self.state.average.items()}
         return score
 
-    def watch_what_is_affordable(self) -> None:
-        """Where the clock counts: time a validation image, and watch no more of them than it allows."""
-        if self.pace.minutes is None:
-            return
-        self.time_an_image()
-        if self.watched[0].mask.ndim:
-            share = self.pace.affordable_share(self.recipe.rotations, self.judge.n_tried)
-            size = self.watched_size
-            largest = max(example.mask.size for example in self.planned.validation)
-            self.look_at_windows(max(LEAST_WINDOW, int(min(share * size, largest))))
-            self.rescale(size)
-        each, size = VALIDATIONS * self.pace.watch_seconds, self.watched_size
-        self.watched = spread(self.watched, self.pace.affordable(len(self.watched), WATCHING_SHARE, each))
-        self.rescale(size)
-
-    def look_at_windows(self, pixels: int) -> None:
-        """Look at no more than so many pixels of each held-out image from now on."""
-        self.window = pixels
-        held = self.planned.validation
-        windows = [representative_window(example, pixels, self.preparation) for example in held]
-        n = sum(part is not example for part, example in zip(windows, held, strict=True))
-        if not n:
-            return
-        watched = {example.sample.name for example in self.watched}
-        told = (
-            f"of {n} of {len(held)} held-out images a window of at most {pixels / 1e6:.2g} megapixels is looked at, "
-            "which is what the minutes allow"
-        )
-        self.planned = replace(self.planned, validation=windows, findings=(*self.planned.findings, told))
-        self.watched = [example for example in windows if example.sample.name in watched]
-        self.listener.words(f"  {told}")
+    def keep_windows(self, told: str) -> None:
+        """Where windows of the held-out images are looked at, the report shows these, and tells it."""
+        if told:
+            findings = (*self.planned.findings, told)
+            self.planned = replace(self.planned, validation=self.validation.examples, findings=findings)
+            self.listener.words(f"  {told}")
 
     def checkpoint_path(self) -> Path | None:
         """Where the checkpoint lies; None without a run folder."""
@@ -377,8 +246,8 @@ class Session:
             "seconds": self.pace.clock.seconds(),
             "minutes": self.pace.minutes,
             "best_score": self.best_score,
-            "watched": [example.sample.name for example in self.watched],
-            "window": self.window,
+            "watched": [example.sample.name for example in self.validation.watched],
+            "window": self.validation.window,
             "held out": [example.sample.name for example in self.planned.validation],
             "refit from": self.refit_from,
             "history": self.history,
@@ -402,7 +271,7 @@ class Session:
         self.best = {name: tensor.to(self.device) for name, tensor in best.items()}
         self.best_score = notes["best_score"]
         if (pixels := notes.get("window")) is not None:
-            self.look_at_windows(pixels)
+            self.keep_windows(self.validation.look_at_windows(pixels))
         watched = set(notes["watched"])
         held = {example.sample.name for example in self.planned.validation}
         if held != set(notes.get("held out", held)) or not watched <= held:
@@ -410,7 +279,7 @@ class Session:
                 f"{path}: expected the images that this run had held out, found that others would be now, some of "
                 "which it has learnt from; train a new run"
             )
-        self.watched = [e for e in self.planned.validation if e.sample.name in watched]
+        self.validation.watch_these(notes["watched"])
         self.history, self.events = notes["history"], notes["events"]
         if (begun := notes.get("refit from")) is not None:
             self.refit(begun)
@@ -427,12 +296,13 @@ class Session:
     def loop(self) -> bool:
         """Train to the plan's end; True when it was reached, False after Ctrl-C, with everything saved."""
         if not self.state.plans:
-            self.watch_what_is_affordable()
+            if self.pace.minutes is not None:
+                self.keep_windows(self.validation.watch_what_is_affordable(self.model(self.state.average)))
             self.plan(self.steps or FIRST_GUESS)
         elif self.steps is not None and self.steps != self.state.plans[-1].stop:
             self.plan(max(self.steps, self.state.step))
         elif self.pace.minutes is not None:
-            self.time_an_image()
+            self.validation.time_an_image(self.model(self.state.average))
             if not self.is_through:
                 self.revise()
         with interruptible() as asked:
@@ -508,7 +378,7 @@ class Session:
         left = math.nan if each is None else (stop - step) * each + self.ending_seconds()
         self.listener.progress(step, stop, loss, validation, left)
 
-    def finish(self) -> tuple[Model, Model, Evaluation, dict[str, NDArray[np.int32]]]:
+    def finish(self) -> tuple[Model, Model, Evaluation, dict[str, Labels]]:
         """(model, judged model, scores, labels by name): the best weights, thresholds tuned on validation images.
 
         Where the held-out images were learnt from in the end, the scores are of the best weights before, those of the
@@ -521,27 +391,12 @@ class Session:
         model.facts = self.facts(evaluation.scores)
         return model, judged, evaluation, labels
 
-    def score(self, model: Model) -> tuple[Evaluation, dict[str, NDArray[np.int32]]]:
+    def score(self, model: Model) -> tuple[Evaluation, dict[str, Labels]]:
         """(scores, labels by name) on validation images, by thresholds that are tuned there for the model first."""
-        judged, tuned = self.judged(), self.tuned()
-        # Only the tuning images' maps are kept: those of all images may not fit into memory.
-        maps = {example.sample.name: self.maps(model, example) for example in tuned}
-        self.n_tuned = len(tuned)
-        if tuned:
-            references = [example.mask for example in tuned]
-            self.decision = self.judge.best_decision(self.decision, list(maps.values()), references)
-            model.decision = self.decision
-            self.event("decision", **self.decision.to_dict())
-        labels, calibration = {}, None
-        tally = Tally(self.task, self.planned.summary.classes)
-        for example in judged:
-            name = example.sample.name
-            found = maps.pop(name) if name in maps else self.maps(model, example)
-            labels[name] = model.decide(found).labels
-            tally.add(name, example.mask, labels[name], example.sample.complete)
-            counted = self.judge.calibration(found, example.mask)
-            calibration = counted if calibration is None else calibration + counted
-        return replace(tally.evaluation(), calibration=calibration), labels
+        maps = self.validation.tune(model)
+        if self.validation.n_tuned:
+            self.event("decision", **model.decision.to_dict())
+        return self.validation.score(model, maps)
 
     def as_of(self, steps: Sequence[int], minutes: float | None, seconds: float) -> Session:
         """The session, with nothing of what training needs, of several networks that answer together.
@@ -553,16 +408,12 @@ class Session:
         joint = copy.copy(self)
         joint.joined = tuple(steps)
         joint.pace = replace(self.pace, minutes=minutes, clock=Clock(earlier=seconds))
+        joint.validation = self.validation.of_networks(len(steps), joint.pace)
         joint.encoded, joint.state = {}, replace(self.state, optimiser=torch.optim.SGD([torch.zeros(1)]))
         joint.batches = no_batches
         # An end of one of them is none of all.
         joint.events = [event for event in self.events if event["event"] not in ("finished", "interrupted")]
         return joint
-
-    def score_watched(self, model: Model) -> float:
-        """The score of the watched images, by the model's own decision."""
-        labels = [found for _, found in self.estimates(model)]
-        return self.judge.score([example.mask for example in self.watched], labels)
 
     def final_model(self, judged: Model) -> Model:
         """The model with the last weights where those have learnt from all images; else `judged`, as it was scored.
@@ -573,7 +424,7 @@ class Session:
         if self.refit_from is None or self.state.step == self.refit_from or not self.is_finite():
             return judged
         last = self.model(self.state.average)
-        before, after = self.score_watched(judged), self.score_watched(last)
+        before, after = self.validation.score_watched(judged), self.validation.score_watched(last)
         if after >= before - NOISE:
             self.is_refitted = True
             return last
