@@ -114,18 +114,24 @@ def trace(objects: Labels, names: Sequence[str] = (), *, holes: bool = True) -> 
     return outlines
 
 
-def feature(outline: Outline) -> dict[str, Any]:
-    """A detection as QuPath reads it."""
-    corners = [[*ring, ring[0]] for ring in (outline.outer, *outline.holes)]
-    properties: dict[str, Any] = {"objectType": "detection", "name": str(outline.label)}
-    if outline.name:
-        properties["classification"] = {"name": outline.name}
-    return {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": corners}, "properties": properties}
+def feature(pieces: Sequence[Outline]) -> dict[str, Any]:
+    """A detection as QuPath reads it, of all pieces of an object."""
+    polygons = [[[*ring, ring[0]] for ring in (piece.outer, *piece.holes)] for piece in pieces]
+    geometry: dict[str, Any] = {"type": "MultiPolygon", "coordinates": polygons}
+    if len(polygons) == 1:
+        geometry = {"type": "Polygon", "coordinates": polygons[0]}
+    properties: dict[str, Any] = {"objectType": "detection", "name": str(pieces[0].label)}
+    if pieces[0].name:
+        properties["classification"] = {"name": pieces[0].name}
+    return {"type": "Feature", "geometry": geometry, "properties": properties}
 
 
 def write_geojson(path: Path, outlines: Sequence[Outline]) -> None:
-    """Write outlines as a GeoJSON feature collection, holes included; complete or not at all."""
-    collection = {"type": "FeatureCollection", "features": [feature(outline) for outline in outlines]}
+    """Write outlines as a GeoJSON feature collection, a feature for each object; complete or not at all."""
+    objects: dict[int, list[Outline]] = {}
+    for outline in outlines:
+        objects.setdefault(outline.label, []).append(outline)
+    collection = {"type": "FeatureCollection", "features": [feature(pieces) for pieces in objects.values()]}
     temporary = path.with_name(path.name + ".part")
     temporary.write_text(json.dumps(collection), encoding="utf-8")
     os.replace(temporary, path)
