@@ -87,7 +87,7 @@ def _(here: Path) -> None:
     pictures(here / "cells" / "images")
 
 
-@case("outlines of Fiji instead of masks", TRAIN, 1)
+@case("damaged regions of Fiji instead of masks", TRAIN, 1)
 def _(here: Path) -> None:
     pictures(here / "cells" / "images")
     for i in range(3):

@@ -1,4 +1,4 @@
-"""Outlines that lie where masks are expected are named, with what to do."""
+"""Outlines that are not read, where masks are expected, are named, with what to do."""
 
 import zipfile
 
@@ -6,28 +6,21 @@ import numpy as np
 import pytest
 
 from ushape.data.folder import open_folder
-from written_files import BINARY, IMAGE, save, touch
-
-FIJI = (
-    "outlines of Fiji's ROI Manager ({}), which are not read; make a label image of each in Fiji (ROIs to Label image"
-)
+from written_files import IMAGE, save, touch
 
 
 def pack(path, *names):
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w") as archive:
         for name in names:
-            archive.writestr(name, b"Iout")
+            archive.writestr(name, b"x")
     return path
 
 
 @pytest.mark.parametrize(
     "suffix, words",
     [
-        (".zip", FIJI.format(".zip")),
-        (".ROI", FIJI.format(".roi")),
-        (".geojson", "outlines of QuPath (.geojson), which are not read; export label images from QuPath"),
-        (".json", "outlines of LabelMe, COCO or the like (.json), which are not read; convert them to label images"),
+        (".json", "outlines of COCO or the like (.json), which are not read; save them as GeoJSON or with LabelMe"),
         (".xml", "outlines of ImageScope, CVAT or the like (.xml), which are not read; export masks as PNG or TIFF"),
     ],
 )
@@ -39,21 +32,20 @@ def test_outlines_instead_of_masks_are_a_problem(tmp_path, suffix, words):
     assert problem.startswith(f"{tmp_path / 'masks'}: expected masks, found {words}")
 
 
-@pytest.mark.parametrize(
-    "images, outlines", [(".", "."), (".", "rois"), ("images", "images"), ("images", "."), ("images", "rois")]
-)
+@pytest.mark.parametrize("images, outlines", [(".", "."), (".", "xml"), ("images", "images"), ("images", ".")])
 def test_outlines_are_found_beside_the_images_and_in_another_folder(tmp_path, images, outlines):
     save(tmp_path / images / "a.png")
-    pack(tmp_path / outlines / "a.zip", "0001.roi", "0002.roi")
+    (tmp_path / outlines).mkdir(exist_ok=True)
+    (tmp_path / outlines / "a.xml").write_text("<annotation><folder/></annotation>")
     (problem,) = open_folder(tmp_path).problems
-    assert problem.startswith(f"{tmp_path / outlines}: expected masks, found outlines of Fiji's ROI Manager (.zip)")
+    assert problem.startswith(f"{tmp_path / outlines}: expected masks, found outlines of ImageScope, CVAT or the like")
 
 
 @pytest.mark.parametrize(
     "name, text, told",
     [
-        ("a.json", '{"version": "5.0", "flags": {}, "shapes": []}', True),
         ("a.json", '{"exposure": 0.1}', False),
+        ("a.json", '{"info": {}, "categories": [{"id": 1}], "images": []}', True),
         ("a.xml", '<?xml version="1.0"?>\n<Annotations MicronsPerPixel="0.25">', True),
         ("a.xml", "<OME><StructuredAnnotations/></OME>", False),
     ],
@@ -71,15 +63,6 @@ def test_archives_of_masks_are_archives(tmp_path):
     assert problem.endswith("masks: expected masks, found no image file (only .zip); put them there as TIFF or PNG")
     pack(tmp_path / "images" / "more.zip", "b.png")
     assert "found 1 .zip file (packed archives) as well; unpack them" in open_folder(tmp_path).problems[0]
-
-
-def test_outlines_beside_masks_are_left_alone(tmp_path):
-    save(tmp_path / "images" / "a.png")
-    save(tmp_path / "masks" / "a.png", BINARY)
-    for folder in ("images", "masks"):
-        pack(tmp_path / folder / "a.zip", "0001.roi")
-    touch(tmp_path / "images" / "a.geojson")
-    assert open_folder(tmp_path).problems == ()
 
 
 def test_cellposes_own_files_instead_of_masks_say_what_to_save(tmp_path):

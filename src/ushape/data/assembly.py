@@ -30,7 +30,7 @@ from ushape.data.planes import Pair, pairs_of, spread
 from ushape.data.values import listed
 from ushape.errors import DataError
 
-__all__ = ["Request", "assemble", "read_channels"]
+__all__ = ["Request", "assemble", "read_channels", "sample_of"]
 
 Mask = NDArray[np.int32]
 
@@ -228,7 +228,7 @@ def read_channels(paths: tuple[Path, ...], *, page: int | None = None, axes: str
     return np.concatenate([read_image(path, page=page, axes=axes) for path in paths])
 
 
-def _sample(pair: Pair, rule: MaskRule | None) -> Sample:
+def sample_of(pair: Pair, rule: MaskRule | None) -> Sample:
     """The sample of a pair; without mask where there is none, or no rule to read it by."""
     mask: partial[Mask] | None = None
     files = pair.images
@@ -254,7 +254,7 @@ def assemble(request: Request, matches: Sequence[Match], notes: Notes, others: S
     if not pairs:
         raise DataError(f"{request.path}: expected images that can be read, found none ({first_of(notes.problems)})")
     if request.classes:
-        samples = tuple(_sample(pair, None) for pair in pairs)
+        samples = tuple(sample_of(pair, None) for pair in pairs)
         found = tuple(notes.findings), tuple(notes.problems)
         return Dataset(request.name, samples, "classification", request.classes, *found)
     facts, broken = _read_facts(pairs, MAX_MASKS_READ, notes)
@@ -267,7 +267,7 @@ def assemble(request: Request, matches: Sequence[Match], notes: Notes, others: S
         notes.findings.insert(0, f"No masks: {counted(len(pairs), 'image')} for prediction.")
     return Dataset(
         request.name,
-        tuple(_sample(pair, rule if pair.mask not in broken else None) for pair in pairs),
+        tuple(sample_of(pair, rule if pair.mask not in broken else None) for pair in pairs),
         rule.task if rule is not None else request.task or request.description.task or "semantic",
         rule.classes if rule is not None else ("background", "foreground"),
         tuple(notes.findings),

@@ -1,6 +1,7 @@
 """Folders in the layouts people already have become datasets.
 
-    images/ + masks/          and other words for them, side by side, in groups, as stacks: see `pairing`
+    images/ + masks/          and other words for them, side by side, in groups, as stacks: see `pairing`; regions
+                              drawn in Fiji, QuPath or LabelMe stand for masks in all of them: see `drawn`
     imagesTr/ + labelsTr/     nnU-Net's raw folders, see `nnunet`
     01/, 01_GT/, 01_ST/       Cell Tracking Challenge, see `ctc`
     <id>/images, <id>/masks/* Data Science Bowl, one object in each mask file: see `object_folders`
@@ -33,6 +34,7 @@ from ushape.data.class_folders import class_folders, match_classes, sorted_class
 from ushape.data.ctc import Truth, ctc_sequences, open_ctc
 from ushape.data.dataset import Dataset, Sample, Task
 from ushape.data.description import DESCRIPTION_FILE, Description, read_description
+from ushape.data.drawn import assemble_drawn, has_drawings
 from ushape.data.foreign import advice_on
 from ushape.data.idx import idx_parts, open_idx
 from ushape.data.naming import has_images, part_of, role_of, subfolders
@@ -216,6 +218,8 @@ def _matched(
         return _match_table(request, table, part, notes)
     matches = match_folders(path, part, notes) or match_stacks(path, part) or _match_beside(path, notes)
     matches = matches or match_groups(path, notes)
+    if matches and _wants_labels(request) and has_drawings(matches):
+        matches = None
     found = (request, matches) if matches else _match_classes(request, roots, notes)
     if found is None and table is not None:
         return _match_table(request, table, part, notes)
@@ -265,6 +269,8 @@ def _open_place(request: Request, place: _Place, root: Path, parts: Sequence[str
             "columns image,label, found none; add them, or name no task"
         )
     request, matches = found
+    if has_drawings(matches):
+        return assemble_drawn(request, matches, notes)
     others = [] if request.classes else _matches_of_others(request, root, parts)
     return assemble(request, matches, notes, others)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ushape.data.headers import is_image_file, suffix_of
 from ushape.data.notes import Notes, counted
-from ushape.data.outlines import is_regions_of_fiji
+from ushape.data.regions import is_drawing
 
 __all__ = ["advice_on", "note_foreign_files", "visible_files"]
 
@@ -64,7 +64,7 @@ def note_foreign_files(path: Path, notes: Notes) -> None:
     by_suffix: dict[str, int] = {}
     for file in files:
         suffix = _known_suffix(file)
-        if suffix and suffix not in TEXT and not is_regions_of_fiji(file):
+        if suffix and suffix not in TEXT and not is_drawing(file):
             by_suffix[suffix] = by_suffix.get(suffix, 0) + 1
     for suffix, n in sorted(by_suffix.items()):
         what, action = FOREIGN[suffix]

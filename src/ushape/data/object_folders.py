@@ -21,6 +21,7 @@ from ushape.data.images import read_image, read_layout, read_mask
 from ushape.data.naming import images_in, part_of, role_of, subfolders
 from ushape.data.notes import Notes, first_of
 from ushape.data.object_pages import merged_objects
+from ushape.data.regions import drawings_in
 from ushape.errors import DataError
 
 __all__ = ["has_object_folders", "open_object_folders", "read_object_masks"]
@@ -58,9 +59,11 @@ def _one_folder_each(path: Path) -> list[Path]:
     n_masks = [len(images_in(folder / "masks")) if (folder / "masks").is_dir() else 0 for folder in folders]
     drawn_apart = any(images == 1 and masks > 1 for images, masks in zip(n_images, n_masks, strict=True))
     single = [_is_lone_object(f) for f, n in zip(folders, n_masks, strict=True) if n == 1]
-    if drawn_apart or (single and all(single)) or (not any(n_masks) and all(n == 1 for n in n_images)):
+    if drawn_apart or (single and all(single)):
         return folders
-    return []
+    # Images alone, a folder for each; not where regions were drawn in them.
+    alone = not any(n_masks) and all(n == 1 for n in n_images)
+    return folders if alone and not any(drawings_in(inside) for f in folders for inside in (f, *subfolders(f))) else []
 
 
 def has_object_folders(path: Path) -> bool:

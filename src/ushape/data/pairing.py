@@ -6,6 +6,7 @@
     p1/images/a.png    p1/masks/a.png                                         a folder for each group
     images/p1/a.png    masks/p1/a.png                                         the same, the other way round
     train-volume.tif   train-labels.tif                                       stacks
+    a.tif              a.zip, a.roi, a.geojson or a.json                      regions, where there are no masks
 
 A mask may have exactly its image's stem, also where that ends like a mask's (scan_seg.tif and scan_seg.png).
 Otherwise one word is taken off either (`MASK_WORDS`, `IMAGE_WORDS`, at the front or at the end, behind one of -_. or
@@ -23,7 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ushape.data.foreign import note_foreign_files
-from ushape.data.headers import composed, holds_objects, stem_of
+from ushape.data.headers import SUFFIXES, composed, holds_objects, stem_of, suffix_of
 from ushape.data.naming import (
     MASK_WORDS,
     folder_rank,
@@ -37,6 +38,7 @@ from ushape.data.naming import (
 )
 from ushape.data.notes import Notes, counted, told
 from ushape.data.outlines import outlines_in
+from ushape.data.regions import DRAWING_SUFFIXES, drawings_in
 from ushape.errors import DataError
 
 __all__ = [
@@ -54,6 +56,8 @@ __all__ = [
 
 # What Cellpose writes beside an image and what is neither image nor mask.
 CELLPOSE_EXTRAS = re.compile(r"(.+)_(?:flows|flows_cp_masks|dP_cp_masks|outlines_cp_masks|cp_outlines|seg)", re.I)
+# What stands in names of regions, beside the words for masks: Fiji calls a set of them RoiSet.
+REGION_WORDS = ("roiset", "rois", "roi", "regions", "outlines", *MASK_WORDS)
 MAX_SINGLE_PROBLEMS = 5  # more images without mask than this are told in one sentence
 
 
@@ -94,6 +98,26 @@ def _two_of_one(path: Path, what: str, stem: str, other: Path) -> str:
     )
 
 
+def is_named_as_regions(mask: Path) -> bool:
+    """Whether a file holds regions, by its name."""
+    return mask.suffix.lower() in DRAWING_SUFFIXES
+
+
+def words_of(mask: Path) -> tuple[str, ...]:
+    """The words that may stand in the name of a file of masks, or of regions."""
+    return REGION_WORDS if is_named_as_regions(mask) else MASK_WORDS
+
+
+def without_image_suffix(stem: str) -> str:
+    """'a' of 'a.tif', which is what is left of 'a.tif.geojson'."""
+    return stem_of(Path(stem)) if suffix_of(Path(stem)) in SUFFIXES else stem
+
+
+def _is_nameless(mask: Path) -> bool:
+    """Whether regions are called by such a word only: RoiSet.zip."""
+    return is_named_as_regions(mask) and without_word(stem_of(mask), REGION_WORDS) == ""
+
+
 class _Partners:
     """Finds the image's stem for a mask's stem."""
 
@@ -106,25 +130,29 @@ class _Partners:
                 by_key.setdefault(stem.casefold(), []).append(stem)
         self.by_key = {key: found[0] for key, found in by_key.items() if len(found) == 1}
 
-    def find(self, mask: str) -> str | None:
-        if mask in self.stems:
-            return mask
-        base = without_word(mask, MASK_WORDS)
+    def find(self, mask: Path) -> str | None:
+        stem = stem_of(mask)
+        return self._find(stem, mask) or self._find(without_image_suffix(stem), mask)
+
+    def _find(self, stem: str, mask: Path) -> str | None:
+        if stem in self.stems:
+            return stem
+        base = without_word(stem, words_of(mask))
         if base in self.stems:
             return base
-        return self.by_key.get(mask.casefold()) or (None if base is None else self.by_key.get(base.casefold()))
+        return self.by_key.get(stem.casefold()) or (None if base is None else self.by_key.get(base.casefold()))
 
 
-def _note_images_alone(alone: Sequence[Path], notes: Notes) -> None:
+def _note_images_alone(alone: Sequence[Path], drawn: bool, notes: Notes) -> None:
+    what = "regions" if drawn else "a mask"
     if len(alone) <= MAX_SINGLE_PROBLEMS:
         for path in alone:
             stem = stem_of(path)
-            notes.problems.append(
-                f"{path}: expected a mask called {stem} or {stem}_mask, found none; kept for prediction"
-            )
+            called = stem if drawn else f"{stem} or {stem}_mask"
+            notes.problems.append(f"{path}: expected {what} called {called}, found none; kept for prediction")
     else:
         notes.problems.append(
-            f"{alone[0].parent}: expected a mask for each image, found none for {len(alone)} of them "
+            f"{alone[0].parent}: expected {what} for each image, found none for {len(alone)} of them "
             f"({told([p.name for p in alone])}); kept for prediction"
         )
 
@@ -139,26 +167,32 @@ def match_files(images: Sequence[Path], masks: Sequence[Path], notes: Notes) -> 
     chosen: dict[str, Path] = {}
     orphans = []
     # Masks with exactly the stem of an image come first, so that no other takes their place.
-    for stem, mask in sorted(by_mask.items(), key=lambda item: item[0] not in by_image):
-        image = partners.find(stem)
+    for mask in sorted(by_mask.values(), key=lambda mask: stem_of(mask) not in by_image):
+        image = partners.find(mask)
         if image is None:
             orphans.append(mask)
         elif image in chosen:
             notes.problems.append(_two_of_one(mask, "mask", image, chosen[image]))
         else:
             chosen[image] = mask
+    drawn = bool(masks) and is_named_as_regions(masks[0])
+    if len(by_image) == len(by_mask) == 1 and _is_nameless(masks[0]):
+        chosen, orphans = dict(zip(by_image, masks, strict=True)), []
     if by_mask and by_image and not chosen:
+        what, thing = ("regions", "file") if drawn else ("masks", "mask")
+        like = "a.tif with a.zip, a.geojson or a.json" if drawn else "a.png with a.png or a_mask.png"
         raise DataError(
-            f"{masks[0].parent}: expected masks named like their images (a.png with a.png or a_mask.png), found "
-            f"{counted(len(by_mask), 'mask')} ({told(sorted(by_mask))}) for {counted(len(by_image), 'image')} "
+            f"{masks[0].parent}: expected {what} named like their images ({like}), found "
+            f"{counted(len(by_mask), thing)} ({told(sorted(by_mask))}) for {counted(len(by_image), 'image')} "
             f"({told(sorted(by_image))}); rename them, or list the pairs in a CSV file with the columns image,mask"
         )
     for mask in sorted(orphans):
-        stem = stem_of(mask)
-        base = without_word(stem, MASK_WORDS) or stem
-        notes.problems.append(f"{mask}: expected an image called {base}, found none; add it or remove the mask")
+        stem = without_image_suffix(stem_of(mask))
+        base = without_word(stem, words_of(mask)) or stem
+        action = "add it, or remove the regions" if drawn else "add it or remove the mask"
+        notes.problems.append(f"{mask}: expected an image called {base}, found none; {action}")
     if by_mask:
-        _note_images_alone([path for stem, path in by_image.items() if stem not in chosen], notes)
+        _note_images_alone([path for stem, path in by_image.items() if stem not in chosen], drawn, notes)
     return [Match(stem, (image,), chosen.get(stem)) for stem, image in by_image.items()]
 
 
@@ -184,7 +218,7 @@ def _in_group(match: Match, group: str) -> Match:
 
 def _any_pair(images: Path, masks: Path) -> bool:
     partners = _Partners(stem_of(p) for p in images_in(images))
-    return any(partners.find(stem_of(p)) is not None for p in images_in(masks))
+    return any(partners.find(p) is not None for p in images_in(masks) or drawings_in(masks))
 
 
 def _sources(path: Path, part: str | None) -> tuple[Path | None, list[Path]]:
@@ -212,7 +246,7 @@ def _match_nested(images: Path, masks: Path, notes: Notes) -> list[Match]:
     partners = {composed(p.name): p for p in subfolders(masks)}
     for folder in subfolders(images):
         partner = partners.get(composed(folder.name))
-        drawn = images_in(partner) if partner is not None else []
+        drawn = [] if partner is None else images_in(partner) or drawings_in(partner)
         matches += [_in_group(match, folder.name) for match in match_files(images_in(folder), drawn, notes)]
     return matches
 
@@ -223,11 +257,23 @@ def _no_files(path: Path, what: str) -> str:
     return f"{path}: expected {what}, found no image file{found}; put them there as TIFF or PNG"
 
 
-def _note_outlines(images: Path, path: Path, notes: Notes) -> None:
-    """A problem where outlines lie beside the images, in `path` or in another folder of it, and no masks do."""
-    others = [folder for folder in subfolders(path) if folder != images and not has_images(folder)]
-    said = outlines_in([*dict.fromkeys((images, path)), *others], among_masks=False)
-    notes.problems += [said] if said else []
+def _places_of_regions(folder: Path, path: Path) -> list[Path]:
+    """Where regions of images without masks may lie: in their `folder`, in `path`, or in another folder of it."""
+    others = [inside for inside in subfolders(path) if inside != folder and not has_images(inside)]
+    return [*dict.fromkeys((folder, path)), *others]
+
+
+def _drawn_in(places: Sequence[Path], images: Sequence[Path]) -> list[Path]:
+    """The regions in the first of these folders where some belong to one of the images."""
+    partners: _Partners | None = None
+    for place in places:
+        drawn = drawings_in(place)
+        if drawn:
+            partners = partners or _Partners(map(stem_of, images))
+            only = len(images) == len(drawn) == 1 and _is_nameless(drawn[0])
+            if only or any(partners.find(p) is not None for p in drawn):
+                return drawn
+    return []
 
 
 def match_folders(path: Path, part: str | None, notes: Notes) -> list[Match] | None:
@@ -248,15 +294,19 @@ def match_folders(path: Path, part: str | None, notes: Notes) -> list[Match] | N
         raise DataError(_no_files(images_folder, "images"))
     note_foreign_files(images_folder, notes)
     masks = images_in(mask_folders[0]) if mask_folders else []
-    if mask_folders and not masks:
-        said = outlines_in(mask_folders[:1], among_masks=True)
-        notes.problems.append(said or _no_files(mask_folders[0], "masks"))
-    elif not masks:
-        _note_outlines(images_folder, path, notes)
+    if not masks:
+        places = _places_of_regions(images_folder, path)
+        masks = _drawn_in([*mask_folders, *places], images)
+        said = "" if masks else outlines_in(mask_folders[:1] or places, among_masks=bool(mask_folders))
+        if mask_folders and not masks:
+            notes.problems.append(said or _no_files(mask_folders[0], "masks"))
+        elif said:
+            notes.problems.append(said)
+    source = masks[0].parent if masks else mask_folders[0] if mask_folders else path
     if len(mask_folders) > 1:
-        others = told([p.name for p in mask_folders[1:]])
-        notes.findings.append(f"Masks are read from {mask_folders[0].name}/, not from {others}.")
-    elif masks and role_of(images_folder.name)[0] != "images" and part is None:
+        others = told([p.name for p in mask_folders if p != source])
+        notes.findings.append(f"Masks are read from {source.name}/, not from {others}.")
+    elif source in mask_folders and masks and role_of(images_folder.name)[0] != "images" and part is None:
         notes.findings.append(f"Images are read from {images_folder.name}/, masks from {mask_folders[0].name}/.")
     return match_files(images, masks, notes)
 
@@ -305,9 +355,13 @@ def match_side_by_side(path: Path, notes: Notes) -> list[Match] | None:
         wanted = {bases[p] for p in files}
         drawn = {p for p, base in bases.items() if base is not None and stem_of(p) not in wanted}
     note_foreign_files(path, notes)
-    if not drawn:
-        _note_outlines(path, path, notes)
-    return match_files([p for p in files if p not in drawn], sorted(drawn), notes)
+    masks = sorted(drawn)
+    if not masks:
+        places = _places_of_regions(path, path)
+        masks = _drawn_in(places, files)
+        said = "" if masks else outlines_in(places, among_masks=False)
+        notes.problems += [said] if said else []
+    return match_files([p for p in files if p not in drawn], masks, notes)
 
 
 def match_groups(path: Path, notes: Notes) -> list[Match] | None:
@@ -321,7 +375,9 @@ def match_groups(path: Path, notes: Notes) -> list[Match] | None:
             own_notes.problems.append(f"{error} (left out)")
             own = []
         matches += [_in_group(match, folder.name) for match in own]
-    if not any(match.mask for match in matches):
+    masked = [match.mask for match in matches if match.mask is not None]
+    # Regions beside a few of many images do not make groups of what may be classes.
+    if not masked or (any(map(is_named_as_regions, masked)) and 2 * len(masked) < len(matches)):
         return None
     notes.findings += own_notes.findings
     notes.problems += own_notes.problems

@@ -29,7 +29,7 @@ from ushape.data.object_pages import OBJECTS
 from ushape.data.pairing import Match
 from ushape.errors import DataError
 
-__all__ = ["Pair", "pairs_of", "spread"]
+__all__ = ["MAX_CHANNEL_PAGES", "Pair", "pairs_of", "spread"]
 
 MIN_DEPTH = 8  # slices of a file that says it is a volume
 MAX_CHANNEL_PAGES = 4  # a file of up to 4 pages with a mask of one page holds channels
