@@ -280,14 +280,14 @@ def test_lines_and_points_are_told_and_an_image_of_such_alone_is_not_annotated(t
 
 def test_annotations_around_cells_are_told(tmp_path):
     save(tmp_path / "a.png")
-    geojson(tmp_path / "a.geojson", FAR, SQUARE)
+    geojson(tmp_path / "a.geojson", ((0, 0), (30, 0), (30, 20), (0, 20)), SQUARE)
     content = json.loads((tmp_path / "a.geojson").read_text())
     for each, kind in zip(content["features"], ("annotation", "cell"), strict=True):
         each["properties"]["objectType"] = kind
     (tmp_path / "a.geojson").write_text(json.dumps(content))
     data = open_folder(tmp_path)
     assert np.array_equal(masks(data)["a"], square(*SQUARE))
-    assert "found 1 annotations around them (a.geojson); export the annotations alone" in data.problems[0]
+    assert "found 1 annotations around QuPath's cells or detections (a.geojson); export" in data.problems[0]
 
 
 def test_where_no_drawing_can_be_used_there_are_no_masks(tmp_path):

@@ -105,9 +105,26 @@ def test_what_lies_around_qupaths_cells_is_no_object(tmp_path):
     cell = feature(SQUARE, objectType="cell", classification={"names": ["Tumor", "Positive"]})
     assert np.array_equal(drawn(tmp_path / "a.geojson", [around, area, cell]), box(3, 7, 2, 6))
     drawing = read_drawing(tmp_path / "a.geojson")
-    assert (drawing.around, drawing.others, drawing.regions[0].name) == (2, 0, "Tumor: Positive")
+    assert (drawing.around, drawing.others, drawing.regions[0].name) == (1, 1, "Tumor: Positive")
     assert np.array_equal(drawn(tmp_path / "b.geojson", [around, area]), box(0, 12, 0, 12))
     assert read_drawing(tmp_path / "b.geojson").others == 1
+
+
+def test_objects_added_by_hand_to_those_that_were_found_are_objects(tmp_path):
+    """Beside them, or drawn anew over one or two of them."""
+    found = [
+        feature(SQUARE, objectType="detection"),
+        feature([[8, 3], [12, 3], [12, 7], [8, 7]], objectType="detection"),
+    ]
+    missed = feature([[2, 9], [8, 9], [8, 12], [2, 12]], objectType="annotation")
+    anew = feature([[2, 2], [12, 2], [12, 8], [2, 8]], objectType="annotation")
+    path = tmp_path / "a.geojson"
+    assert np.array_equal(drawn(path, [*found, missed]) == 3, box(9, 12, 2, 8))
+    assert np.count_nonzero(drawn(path, [*found, missed, anew]) == 4) == 60 - 32
+    assert read_drawing(path).around == 0
+    larger = feature([[0, 0], [13, 0], [13, 12], [0, 12]], objectType="annotation")
+    assert drawn(path, [*found, missed, larger]).max() == 3
+    assert read_drawing(path).around == 1
 
 
 def test_qupath_may_call_it_json_or_pack_it(tmp_path):

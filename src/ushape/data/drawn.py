@@ -115,9 +115,9 @@ def _note_odd_ones(drawings: dict[Path, Drawing], classes: Sequence[str], notes:
     )
     note(
         {path: drawing.around for path, drawing in drawings.items()},
-        "cells or detections of QuPath, or annotations, not both",
-        "annotations around them",
-        "export the annotations alone if they are the objects (left out)",
+        "objects",
+        "annotations around QuPath's cells or detections",
+        "export annotations alone if they are the objects (left out)",
     )
     if len(classes) > 2:
         note(

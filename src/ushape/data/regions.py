@@ -45,8 +45,10 @@ CIRCLE = 180  # corners of a circle or an oval
 IGNORED = "ignore"
 """Beginning of a class, in small letters, that means: not annotated. QuPath has Ignore*, LabelMe __ignore__."""
 BACKGROUND = "background"
-PARENTS = ("annotation", "tile", "tmaCore", "root")
-"""Kinds of QuPath's objects that hold others: beside cells or detections they are where these were looked for."""
+FOUND = ("cell", "detection")
+"""Kinds of QuPath's objects that a program finds, mostly inside an annotation: where it was to look."""
+AROUND = 4
+"""Times the size of the largest of the found objects inside it, and more, that such an annotation has."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +99,7 @@ class Drawing:
 
     size    (height, width) of the image they were drawn on, where the file says it
     others  how many lines, points and the like there are beside them
-    around  how many of QuPath's annotations there are around its cells and detections
+    around  how many of QuPath's annotations there are around cells or detections, and are left out
     """
 
     regions: tuple[Region, ...]
@@ -146,6 +148,11 @@ def is_drawing(path: Path) -> bool:
 def drawings_in(path: Path) -> list[Path]:
     """The files of regions that lie directly in a folder, by name."""
     return sorted(p for p in path.iterdir() if is_drawing(p))
+
+
+def _edges(rings: Rings) -> tuple[Corners, Corners]:
+    """(where they start, where they end), each (N, 2), of all edges of rings."""
+    return np.concatenate(rings), np.concatenate([np.roll(ring, -1, axis=0) for ring in rings])
 
 
 def _circle(centre: Sequence[float], radii: Sequence[float]) -> Corners:
@@ -217,6 +224,26 @@ def _class_of(feature: dict[str, Any]) -> str:
     return said if isinstance(said, str) else said.get("name") or ": ".join(said.get("names", ()))
 
 
+def _area(region: Region) -> float:
+    """The area inside its outer rings."""
+    x, y = np.concatenate([rings[0] - np.roll(rings[0], 1, axis=0) for rings in region.parts]).T
+    middles = np.concatenate([(rings[0] + np.roll(rings[0], 1, axis=0)) / 2 for rings in region.parts]).T
+    return float(abs(np.sum(middles[0] * y - middles[1] * x)) / 2)
+
+
+def _is_around(region: Region, found: Sequence[Region]) -> bool:
+    """Whether objects that a program found lie inside it, and it is much larger than each of them."""
+    if not found:
+        return False
+    middles = np.array([each.parts[0][0].mean(axis=0) for each in found])
+    starts, ends = (np.concatenate(rings) for rings in zip(*map(_edges, region.parts), strict=True))
+    inside = np.zeros(len(found), np.bool_)
+    for (x0, y0), (x1, y1) in zip(starts, ends, strict=True):
+        crosses = (y0 <= middles[:, 1]) != (y1 <= middles[:, 1])
+        inside ^= crosses & (middles[:, 0] < x0 + (middles[:, 1] - y0) * (x1 - x0) / ((y1 - y0) or 1))
+    return bool(inside.any()) and _area(region) >= AROUND * max(_area(found[k]) for k in np.flatnonzero(inside))
+
+
 def _read_geojson(path: Path) -> Drawing:
     if path.suffix.lower() == ".zip":
         with zipfile.ZipFile(path) as archive:
@@ -224,20 +251,17 @@ def _read_geojson(path: Path) -> Drawing:
     else:
         text = path.read_bytes()
     features = _features(json.loads(text))
-    kinds = [(feature.get("properties") or {}).get("objectType", "") for feature in features]
-    found = any(kind in ("cell", "detection") for kind in kinds)
-    regions, others, around = [], 0, 0
-    for feature, kind in zip(features, kinds, strict=True):
-        parts, name = _parts_of(feature.get("geometry")), _class_of(feature)
-        region = Region(parts, name)
-        if found and kind in PARENTS and not region.is_ignored:
-            around += 1
-        elif not parts or (name.endswith("*") and not region.is_ignored):
-            # QuPath's Region* and the like are no objects either.
-            others += 1
-        else:
-            regions.append(region)
-    return Drawing(tuple(regions), others=others, around=around)
+    drawn = [Region(_parts_of(feature.get("geometry")), _class_of(feature)) for feature in features]
+    # QuPath's Region* and the like are no objects.
+    kept = [bool(region.parts) and (region.is_ignored or not region.name.endswith("*")) for region in drawn]
+    is_found = [(feature.get("properties") or {}).get("objectType") in FOUND for feature in features]
+    found = [region for region, keep, by_program in zip(drawn, kept, is_found, strict=True) if keep and by_program]
+    regions = [
+        region
+        for region, keep, by_program in zip(drawn, kept, is_found, strict=True)
+        if keep and (by_program or region.is_ignored or not _is_around(region, found))
+    ]
+    return Drawing(tuple(regions), others=kept.count(False), around=kept.count(True) - len(regions))
 
 
 def _rings_of_shape(shape: dict[str, Any]) -> Rings:
@@ -301,7 +325,7 @@ def _inside(rings: Rings, size: tuple[int, int]) -> NDArray[np.intp]:
     Row by row: a centre is inside where an odd number of edges were crossed on the way to it from the left. An edge
     is crossed from its upper end on and up to its lower one, and by a centre that lies on it.
     """
-    starts, ends = np.concatenate(rings), np.concatenate([np.roll(ring, -1, axis=0) for ring in rings])
+    starts, ends = _edges(rings)
     # All downwards, so that two regions that share an edge cross it at the same place.
     upper, lower = (np.where((starts[:, 1:] < ends[:, 1:]) == way, starts, ends) for way in (True, False))
     first, last = (np.clip(np.ceil(end[:, 1] - 0.5), 0, size[0]).astype(int) for end in (upper, lower))
