@@ -290,6 +290,17 @@ def test_annotations_around_cells_are_told(tmp_path):
     assert "found 1 annotations around QuPath's cells or detections (a.geojson); export" in data.problems[0]
 
 
+def test_an_object_of_several_pieces_is_told(tmp_path):
+    """A program may have put all cells into one."""
+    save(tmp_path / "a.png")
+    corners = [[[*ring, ring[0]]] for ring in (SQUARE, FAR)]
+    content = {"type": "Feature", "geometry": {"type": "MultiPolygon", "coordinates": corners}}
+    (tmp_path / "a.geojson").write_text(json.dumps(content))
+    data = open_folder(tmp_path)
+    assert np.array_equal(masks(data)["a"], both() > 0)
+    assert data.findings[0].endswith("each region is read as one object. 1 of them has pieces apart, up to 2.")
+
+
 def test_where_no_drawing_can_be_used_there_are_no_masks(tmp_path):
     save(tmp_path / "a.png")
     touch(tmp_path / "a.roi")

@@ -268,9 +268,10 @@ def test_what_is_a_drawing_is_told_by_name_and_where_that_says_little_by_content
     for name in ("a.roi", "a.GEOJSON", ".hidden.roi", "a.xml", "a.json", "b.json", "c.zip"):
         (tmp_path / name).write_bytes(b'{"shapes": []}' if name == "a.json" else b'{"images": []}')
     (tmp_path / "c.json").write_bytes(b'[\n {\n "type": "Feature"}]')
+    (tmp_path / "d.json").write_bytes(b'{"imageData": "' + b"A" * 5000 + b'", "shapes": []}')
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("0001.ROI", b"Iout")
     with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
         archive.writestr("a.png", b"")
     found = {path.name for path in tmp_path.iterdir() if is_drawing(path)}
-    assert found == {"a.roi", "a.GEOJSON", "a.json", "c.json", "a.zip"}
+    assert found == {"a.roi", "a.GEOJSON", "a.json", "c.json", "d.json", "a.zip"}

@@ -92,6 +92,10 @@ def _finding(drawings: Sequence[Drawing], classes: Sequence[str]) -> str:
         finding += f"regions are read as classes, as asked ({', '.join(classes[1:])})."
     else:
         finding += "each region is read as one object."
+        pieces = [len(region.parts) + len(region.stamps) for region in objects]
+        if max(pieces, default=1) > 1:
+            several = sum(n > 1 for n in pieces)
+            finding += f" {several} of them {'have' if several > 1 else 'has'} pieces apart, up to {max(pieces)}."
         finding += f" Their classes ({told(names)}) are not told apart; --task semantic does." * (len(names) > 1)
     if n_ignored:
         finding += f" What {counted(n_ignored, 'region')} called ignore covers is taken as not annotated."

@@ -38,7 +38,7 @@ Rings = tuple[Corners, ...]
 
 DRAWING_SUFFIXES = (".roi", ".zip", ".geojson", ".json")
 GEOJSON = re.compile(rb'"type"\s*:\s*"Feature')
-LABELME = re.compile(rb'"shapes"')
+LABELME = re.compile(rb'"(?:shapes|imagePath|imageData)"')
 """What stands near the beginning of QuPath's and of LabelMe's files, and of no other .json."""
 BEGINNING = 4096  # bytes
 CIRCLE = 180  # corners of a circle or an oval
