@@ -89,7 +89,7 @@ def test_regions_stand_for_masks_in_every_layout(tmp_path, image, drawing, write
     assert (data.task, data.classes, data.problems) == ("instances", ("background", "object"), ())
     (mask,) = masks(data).values()
     assert np.array_equal(mask, both())
-    assert "The annotation was drawn (2 regions in 1 file): each region is read as one object." in data.findings
+    assert "The annotation was drawn (2 regions in 1 image): each region is read as one object." in data.findings
     assert data.samples[0].files == (tmp_path / image, tmp_path / drawing)
     assert np.array_equal(data.samples[0].read_image(), IMAGE[None])
 
@@ -156,8 +156,7 @@ def test_images_without_regions_are_kept_for_prediction(tmp_path):
         "expected regions called b, found none; kept for prediction"
     ]
     assert data.findings[1] == (
-        "1 of 2 files of regions hold none (c.geojson): right if nothing is there, otherwise draw it or leave the file "
-        "out."
+        "1 of 2 drawings hold no region (c): right if nothing is there, otherwise draw it or leave the file out."
     )
 
 
@@ -196,7 +195,7 @@ def test_a_region_of_no_class_among_others_is_told_and_not_learnt_from(tmp_path)
     data = open_folder(tmp_path, task="semantic")
     assert masks(data)["a"][3, 21] == -1
     (problem,) = data.problems
-    assert "expected a class for each region, found 1 without (a.geojson); give them one (taken as not" in problem
+    assert "expected a class for each region, found 1 without (a); give them one (taken as not" in problem
 
 
 def test_without_classes_all_regions_are_one_foreground(tmp_path):
@@ -271,11 +270,11 @@ def test_lines_and_points_are_told_and_an_image_of_such_alone_is_not_annotated(t
     (tmp_path / "a.geojson").write_text(json.dumps(content))
     (problem,) = open_folder(tmp_path).problems
     assert problem == (
-        f"{tmp_path}: expected regions of objects, found 1 lines, points, regions called ...* or the like among them "
-        "(a.geojson); draw objects as polygons (left out)"
+        f"{tmp_path}: expected regions of objects, found 1 lines, points, boxes, regions called ...* or the like "
+        "among them (a); draw objects as polygons (left out)"
     )
     (tmp_path / "a.geojson").write_text(json.dumps(point))
-    assert "found lines, points and the like only; draw objects as polygons" in problem_of(tmp_path)
+    assert "found lines, points, boxes and the like only for a.png; draw objects as polygons" in problem_of(tmp_path)
 
 
 def test_annotations_around_cells_are_told(tmp_path):
@@ -287,7 +286,7 @@ def test_annotations_around_cells_are_told(tmp_path):
     (tmp_path / "a.geojson").write_text(json.dumps(content))
     data = open_folder(tmp_path)
     assert np.array_equal(masks(data)["a"], square(*SQUARE))
-    assert "found 1 annotations around QuPath's cells or detections (a.geojson); export" in data.problems[0]
+    assert "found 1 annotations around QuPath's cells or detections (a); export" in data.problems[0]
 
 
 def test_an_object_of_several_pieces_is_told(tmp_path):

@@ -20,7 +20,7 @@ def pack(path, *names):
 @pytest.mark.parametrize(
     "suffix, words",
     [
-        (".json", "outlines of COCO or the like (.json), which are not read; save them as GeoJSON or with LabelMe"),
+        (".json", "outlines of an unknown program (.json), which are not read; save them as COCO or GeoJSON has them"),
         (".xml", "outlines of ImageScope, CVAT or the like (.xml), which are not read; export masks as PNG or TIFF"),
     ],
 )
@@ -45,7 +45,6 @@ def test_outlines_are_found_beside_the_images_and_in_another_folder(tmp_path, im
     "name, text, told",
     [
         ("a.json", '{"exposure": 0.1}', False),
-        ("a.json", '{"info": {}, "categories": [{"id": 1}], "images": []}', True),
         ("a.xml", '<?xml version="1.0"?>\n<Annotations MicronsPerPixel="0.25">', True),
         ("a.xml", "<OME><StructuredAnnotations/></OME>", False),
     ],

@@ -1,4 +1,4 @@
-"""Images whose objects were drawn as regions, in Fiji, QuPath or LabelMe, become a dataset.
+"""Images whose objects were drawn as regions, in Fiji, QuPath, LabelMe or as COCO has them, become a dataset.
 
 Each region is an object. For the task semantic each is of a class, by the names that QuPath or LabelMe gave it, where
 there are any. All files are read once, so that what is wrong with one is told before training begins.
@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ushape.data.assembly import Request, sample_of
+from ushape.data.coco import is_coco, read_coco
 from ushape.data.dataset import Dataset, Sample
 from ushape.data.description import DESCRIPTION_FILE
+from ushape.data.headers import composed
 from ushape.data.images import read_layout
 from ushape.data.notes import Notes, counted, first_of, told
 from ushape.data.pairing import Match
@@ -31,12 +33,18 @@ Size = tuple[int, int]
 
 def has_drawings(matches: Sequence[Match]) -> bool:
     """Whether what is annotated was drawn as regions; not where any image has a mask."""
-    masks = [match.mask for match in matches if match.mask is not None]
-    return bool(masks) and all(map(is_drawing, masks))
+    # Of many images the regions may lie in one file.
+    masks = {match.mask for match in matches if match.mask is not None}
+    return bool(masks) and all(is_drawing(mask) or is_coco(mask) for mask in masks)
 
 
-def _read_drawn(path: Path, size: Size, classes: tuple[str, ...]) -> NDArray[np.int32]:
-    return draw(read_drawing(path), size, classes)
+def _drawing_of(path: Path, image: Path) -> Drawing:
+    """The regions of an image, from a file of its own or from one of COCO's."""
+    return read_drawing(path) if is_drawing(path) else read_coco(path)[composed(image.name)]
+
+
+def _read_drawn(path: Path, image: Path, size: Size, classes: tuple[str, ...]) -> NDArray[np.int32]:
+    return draw(_drawing_of(path, image), size, classes)
 
 
 def _checked(path: Path, image: Path, axes: str | None) -> tuple[Drawing, Size]:
@@ -47,7 +55,7 @@ def _checked(path: Path, image: Path, axes: str | None) -> tuple[Drawing, Size]:
             f"{path}: expected regions of an image of one page, found {layout.n_pages} pages in {image.name}; save "
             "each page as an image, or make label images of the regions"
         )
-    drawing, size = read_drawing(path), layout.size
+    drawing, size = _drawing_of(path, image), layout.size
     if drawing.size not in (None, size):
         raise DataError(
             f"{path}: expected regions drawn on an image of size {size}, found {drawing.size}; give the regions of "
@@ -60,7 +68,8 @@ def _checked(path: Path, image: Path, axes: str | None) -> tuple[Drawing, Size]:
         )
     if drawing.others and not drawing.regions:
         raise DataError(
-            f"{path}: expected regions with an inside, found lines, points and the like only; draw objects as polygons"
+            f"{path}: expected regions with an inside, found lines, points, boxes and the like only for {image.name}; "
+            "draw objects as polygons"
         )
     return drawing, size
 
@@ -87,7 +96,7 @@ def _finding(drawings: Sequence[Drawing], classes: Sequence[str]) -> str:
     """What was understood of the regions, as classes where there are any."""
     objects = [region for drawing in drawings for region in drawing.objects]
     names, n_ignored = _names(drawings), sum(r.is_ignored for drawing in drawings for r in drawing.regions)
-    finding = f"The annotation was drawn ({counted(len(objects), 'region')} in {counted(len(drawings), 'file')}): "
+    finding = f"The annotation was drawn ({counted(len(objects), 'region')} in {counted(len(drawings), 'image')}): "
     if classes:
         finding += f"regions are read as classes, as asked ({', '.join(classes[1:])})."
     else:
@@ -102,39 +111,39 @@ def _finding(drawings: Sequence[Drawing], classes: Sequence[str]) -> str:
     return finding
 
 
-def _note_odd_ones(drawings: dict[Path, Drawing], classes: Sequence[str], notes: Notes) -> None:
-    """Sentences about regions that are left out, and about files without any."""
+def _note_odd_ones(where: Path, drawings: dict[str, Drawing], classes: Sequence[str], notes: Notes) -> None:
+    """Sentences about regions that are left out, and about images without any; drawings by the images' names."""
 
-    def note(found: dict[Path, int], expected: str, thing: str, action: str) -> None:
-        files = [path.name for path, n in found.items() if n]
-        if files:
-            n, where = sum(found.values()), next(path for path, n in found.items() if n).parent
-            notes.problems.append(f"{where}: expected {expected}, found {n} {thing} ({told(files)}); {action}")
+    def note(found: dict[str, int], expected: str, thing: str, action: str) -> None:
+        names = [name for name, n in found.items() if n]
+        if names:
+            n = sum(found.values())
+            notes.problems.append(f"{where}: expected {expected}, found {n} {thing} ({told(names)}); {action}")
 
     note(
-        {path: drawing.others for path, drawing in drawings.items()},
+        {name: drawing.others for name, drawing in drawings.items()},
         "regions of objects",
-        "lines, points, regions called ...* or the like among them",
+        "lines, points, boxes, regions called ...* or the like among them",
         "draw objects as polygons (left out)",
     )
     note(
-        {path: drawing.around for path, drawing in drawings.items()},
+        {name: drawing.around for name, drawing in drawings.items()},
         "objects",
         "annotations around QuPath's cells or detections",
         "export annotations alone if they are the objects (left out)",
     )
     if len(classes) > 2:
         note(
-            {path: sum(r.name not in classes for r in drawing.objects) for path, drawing in drawings.items()},
+            {name: sum(r.name not in classes for r in drawing.objects) for name, drawing in drawings.items()},
             "a class for each region",
             "without",
             "give them one (taken as not annotated)",
         )
-    empty = [path.name for path, drawing in drawings.items() if not drawing.objects]
+    empty = [name for name, drawing in drawings.items() if not drawing.objects]
     if empty:
         notes.findings.append(
-            f"{len(empty)} of {counted(len(drawings), 'file')} of regions hold none ({told(empty)}): right if nothing "
-            "is there, otherwise draw it or leave the file out."
+            f"{len(empty)} of {counted(len(drawings), 'drawing')} hold no region ({told(empty)}): right if nothing is "
+            "there, otherwise draw it or leave the file out."
         )
 
 
@@ -148,8 +157,8 @@ def assemble_drawn(request: Request, matches: Sequence[Match], notes: Notes) -> 
     if not pairs:
         raise DataError(f"{request.path}: expected images that can be read, found none ({first_of(notes.problems)})")
     readable = {pair.images for pair in pairs}
-    drawings: dict[Path, Drawing] = {}
-    drawn: dict[str, tuple[Path, Size]] = {}
+    drawings: dict[str, Drawing] = {}
+    drawn: dict[str, tuple[Path, Path, Size]] = {}
     for match in matches:
         if match.mask is None or match.images not in readable:
             continue
@@ -158,20 +167,20 @@ def assemble_drawn(request: Request, matches: Sequence[Match], notes: Notes) -> 
         except DataError as error:
             notes.problems.append(f"{error} (the image is kept without it)")
         else:
-            drawings[match.mask], drawn[match.name] = drawing, (match.mask, size)
+            drawings[match.name], drawn[match.name] = drawing, (match.mask, match.images[0], size)
     semantic = (request.task or request.description.task) == "semantic"
     classes = _classes(request, _names(list(drawings.values()))) if semantic else ()
     if drawings:
         notes.findings.insert(0, _finding(list(drawings.values()), classes))
-        _note_odd_ones(drawings, classes, notes)
+        _note_odd_ones(request.path, drawings, classes, notes)
     else:
         notes.findings.insert(0, f"No masks: {counted(len(pairs), 'image')} for prediction.")
 
     def with_mask(sample: Sample) -> Sample:
         if sample.name not in drawn:
             return sample
-        path, size = drawn[sample.name]
-        return replace(sample, mask=partial(_read_drawn, path, size, classes), files=(*sample.files, path))
+        mask = partial(_read_drawn, *drawn[sample.name], classes)
+        return replace(sample, mask=mask, files=(*sample.files, drawn[sample.name][0]))
 
     return Dataset(
         request.name,

@@ -1,7 +1,7 @@
 """Folders in the layouts people already have become datasets.
 
     images/ + masks/          and other words for them, side by side, in groups, as stacks: see `pairing`; regions
-                              drawn in Fiji, QuPath or LabelMe stand for masks in all of them: see `drawn`
+                              of Fiji, QuPath, LabelMe and COCO stand for masks in all of them: see `drawn`
     imagesTr/ + labelsTr/     nnU-Net's raw folders, see `nnunet`
     01/, 01_GT/, 01_ST/       Cell Tracking Challenge, see `ctc`
     <id>/images, <id>/masks/* Data Science Bowl, one object in each mask file: see `object_folders`

@@ -1,11 +1,11 @@
 """Outlines of programs whose files are not read: no masks, but a sentence on how to make masks of them.
 
-    masks/x.json                 COCO and others
+    masks/x.json                 of unknown programs
     masks/x.xml                  ImageScope, CVAT, Pascal VOC and others
 
-What Fiji, QuPath and LabelMe write is read (`regions`), so that a sentence is needed only where it is named unlike any
-image. Where masks are expected, outlines are known by their names. Beside images such a file may be something else,
-what a microscope noted, so it is looked into there.
+What Fiji, QuPath and LabelMe write (`regions`) and COCO's files (`coco`) are read, so that a sentence is needed only
+where they are named unlike any image. Where masks are expected, outlines are known by their names. Beside images such a
+file may be something else, what a microscope noted, so it is looked into there.
 """
 
 from __future__ import annotations
@@ -21,14 +21,11 @@ __all__ = ["outlines_in"]
 
 # suffix: (whose outlines, what to do)
 OUTLINES = {
-    ".json": ("COCO or the like", "save them as GeoJSON or with LabelMe, a file for each image, or as label images"),
+    ".json": ("an unknown program", "save them as COCO or GeoJSON has them, or as label images"),
     ".xml": ("ImageScope, CVAT or the like", "export masks as PNG or TIFF from the program they were drawn with"),
 }
 # What stands near the beginning of such a file, and not in the notes of a microscope.
-SIGNS = {
-    ".json": re.compile(rb'"(?:annotations|categories|licenses)"\s*:\s*\['),
-    ".xml": re.compile(rb"<annotations?[\s>]"),
-}
+SIGNS = {".xml": re.compile(rb"<annotations?[\s>]")}
 BEGINNING = 4096  # bytes
 
 
@@ -38,6 +35,8 @@ def _is_outlines(path: Path, among_masks: bool) -> bool:
         return False
     if among_masks:
         return True
+    if suffix not in SIGNS:
+        return False
     with path.open("rb") as file:
         return SIGNS[suffix].search(file.read(BEGINNING).lower()) is not None
 

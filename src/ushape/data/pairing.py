@@ -7,6 +7,7 @@
     images/p1/a.png    masks/p1/a.png                                         the same, the other way round
     train-volume.tif   train-labels.tif                                       stacks
     a.tif              a.zip, a.roi, a.geojson or a.json                      regions, where there are no masks
+    a.tif, b.tif       annotations.json                                       regions as COCO has them
 
 A mask may have exactly its image's stem, also where that ends like a mask's (scan_seg.tif and scan_seg.png).
 Otherwise one word is taken off either (`MASK_WORDS`, `IMAGE_WORDS`, at the front or at the end, behind one of -_. or
@@ -23,6 +24,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ushape.data.coco import coco_files, read_coco
 from ushape.data.foreign import note_foreign_files
 from ushape.data.headers import SUFFIXES, composed, holds_objects, stem_of, suffix_of
 from ushape.data.naming import (
@@ -217,8 +219,10 @@ def _in_group(match: Match, group: str) -> Match:
 
 
 def _any_pair(images: Path, masks: Path) -> bool:
-    partners = _Partners(stem_of(p) for p in images_in(images))
-    return any(partners.find(p) is not None for p in images_in(masks) or drawings_in(masks))
+    files = images_in(images)
+    partners = _Partners(map(stem_of, files))
+    paired = any(partners.find(p) is not None for p in images_in(masks) or drawings_in(masks))
+    return paired or _match_coco(files, [masks], Notes()) is not None
 
 
 def _sources(path: Path, part: str | None) -> tuple[Path | None, list[Path]]:
@@ -276,6 +280,36 @@ def _drawn_in(places: Sequence[Path], images: Sequence[Path]) -> list[Path]:
     return []
 
 
+def _match_coco(images: Sequence[Path], places: Sequence[Path], notes: Notes) -> list[Match] | None:
+    """The images with the file of COCO's in the first of these folders that has some; None where none is of them."""
+    files = next((found for place in places if (found := coco_files(place))), [])
+    if len(files) > 1:
+        notes.problems.append(
+            f"{files[0].parent}: expected one file of COCO's for the images, found {len(files)} "
+            f"({told([p.name for p in files])}); put each beside its own images"
+        )
+    if len(files) != 1:
+        return None
+    try:
+        drawn = set(read_coco(files[0]))
+    except DataError as error:
+        notes.problems.append(str(error))
+        return None
+    by_image = unique_stems(images, notes, "image")
+    matches = [Match(stem, (p,), files[0] if composed(p.name) in drawn else None) for stem, p in by_image.items()]
+    missing = sorted(drawn - {composed(p.name) for p in images})
+    if missing:
+        notes.problems.append(
+            f"{files[0]}: expected the images that it names, found {len(missing)} of {len(drawn)} missing "
+            f"({told(missing)}); add them"
+        )
+    alone = [match.images[0] for match in matches if match.mask is None]
+    if len(alone) == len(matches):
+        return None
+    _note_images_alone(alone, True, notes)
+    return matches
+
+
 def match_folders(path: Path, part: str | None, notes: Notes) -> list[Match] | None:
     """images/ and masks/ (or other words for them); None when there is no folder of images.
 
@@ -297,6 +331,8 @@ def match_folders(path: Path, part: str | None, notes: Notes) -> list[Match] | N
     if not masks:
         places = _places_of_regions(images_folder, path)
         masks = _drawn_in([*mask_folders, *places], images)
+        if not masks and (matches := _match_coco(images, [*mask_folders, *places], notes)):
+            return matches
         said = "" if masks else outlines_in(mask_folders[:1] or places, among_masks=bool(mask_folders))
         if mask_folders and not masks:
             notes.problems.append(said or _no_files(mask_folders[0], "masks"))
@@ -359,6 +395,8 @@ def match_side_by_side(path: Path, notes: Notes) -> list[Match] | None:
     if not masks:
         places = _places_of_regions(path, path)
         masks = _drawn_in(places, files)
+        if not masks and (matches := _match_coco(files, places, notes)):
+            return matches
         said = "" if masks else outlines_in(places, among_masks=False)
         notes.problems += [said] if said else []
     return match_files([p for p in files if p not in drawn], masks, notes)

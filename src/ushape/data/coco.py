@@ -1,0 +1,129 @@
+"""COCO: the regions of many images in one JSON file, as CVAT, Label Studio, Roboflow and published data sets have them.
+
+    images/x.png, annotations/instances_default.json     CVAT
+    x.jpg, _annotations.coco.json                        Roboflow, in train/, valid/ and test/
+    images/x.png, result.json                            Label Studio
+
+Each annotation is a region: polygons, whose pieces belong together, or pixels by run lengths, packed or not. What is
+called a crowd is not annotated. Boxes alone are no regions.
+
+Reference: the COCO data format and the run-length encoding of its API.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ushape.data.headers import composed
+from ushape.data.regions import IGNORED, Drawing, Region, Stamp
+from ushape.errors import DataError
+
+__all__ = ["coco_files", "is_coco", "read_coco"]
+
+SIGN = re.compile(rb'"(?:images|annotations|categories|info|licenses)"\s*:\s*[\[{]')
+"""What stands near the beginning of such a file."""
+BEGINNING = 4096  # bytes
+ANNOTATIONS = b'"annotations"'
+"""What stands somewhere in it, and not in what a microscope notes about images."""
+FILES_KEPT = 4
+"""Files whose regions are kept in memory: they are asked for image by image."""
+
+
+def is_coco(path: Path) -> bool:
+    """Whether a visible file looks like one of COCO's, by its content."""
+    if path.suffix.lower() != ".json" or path.name.startswith(".") or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        beginning = file.read(BEGINNING)
+        return SIGN.search(beginning) is not None and ANNOTATIONS in beginning + file.read()
+
+
+def coco_files(folder: Path) -> list[Path]:
+    """The files in a folder that look like COCO's, by name."""
+    return sorted(path for path in folder.iterdir() if is_coco(path))
+
+
+def _unpacked(text: str) -> list[int]:
+    """Run lengths from letters: five bits of a number each, lowest first; from the fourth on less the last but one."""
+    counts: list[int] = []
+    value = shift = 0
+    for letter in text.encode("ascii"):
+        bits = letter - 48
+        value |= (bits & 0x1F) << shift
+        shift += 5
+        if bits & 0x20:
+            continue
+        if bits & 0x10:
+            value -= 1 << shift
+        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+        value = shift = 0
+    return counts
+
+
+def _from_runs(segmentation: dict[str, Any]) -> NDArray[np.bool_]:
+    """Pixels (height, width) from run lengths, of background first, column by column."""
+    counts = segmentation["counts"]
+    runs = np.array(_unpacked(counts) if isinstance(counts, str) else counts)
+    height, width = segmentation["size"]
+    flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return flat.reshape(width, height).T
+
+
+def _region(annotation: dict[str, Any], name: str) -> Region | None:
+    """The region of an annotation; None for a box alone."""
+    segmentation = annotation.get("segmentation")
+    if not segmentation:
+        return None
+    if isinstance(segmentation, dict):
+        inside = _from_runs(segmentation)
+        rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
+        if not len(rows):
+            return None
+        place = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        return Region((), name, (Stamp(int(rows[0]), int(columns[0]), inside[place].copy()),))
+    rings = [np.array(each, np.float64).reshape(-1, 2) for each in segmentation]
+    parts = tuple((ring,) for ring in rings if len(ring) > 2)
+    return Region(parts, name) if parts else None
+
+
+@lru_cache(maxsize=FILES_KEPT)
+def _read(path: Path, _changed: int) -> dict[str, Drawing]:
+    content = json.loads(path.read_bytes())
+    names = {each["id"]: str(each["name"]) for each in content.get("categories", ())}
+    regions: dict[Any, list[Region]] = {}
+    others: dict[Any, int] = {}
+    for annotation in content["annotations"]:
+        image, name = annotation["image_id"], names.get(annotation.get("category_id"), "")
+        region = _region(annotation, IGNORED if annotation.get("iscrowd") else name)
+        if region is None:
+            others[image] = others.get(image, 0) + 1
+        else:
+            regions.setdefault(image, []).append(region)
+    drawings = {}
+    for image in content["images"]:
+        key, size = image["id"], (int(image["height"]), int(image["width"]))
+        name = PurePosixPath(str(image["file_name"]).replace("\\", "/")).name
+        drawings[composed(name)] = Drawing(tuple(regions.get(key, ())), size, others.get(key, 0))
+    return drawings
+
+
+def read_coco(path: Path) -> dict[str, Drawing]:
+    """The regions of each image, by the name of its file; DataError for a file that cannot be read.
+
+    They are kept in memory until the file changes.
+    """
+    try:
+        return _read(path, path.stat().st_mtime_ns)
+    except Exception as error:  # JSON may hold anything.
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(
+            f"{path}: expected regions of images as COCO has them, found what cannot be read ({reason[:120]}); save "
+            "them again or leave the file out"
+        ) from error
