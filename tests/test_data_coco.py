@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from test_data_drawn import FAR, SQUARE, both, masks, square
-from ushape.data.coco import coco_files, read_coco
+from test_data_drawn import FAR, SQUARE, both, geojson, masks, square
+from ushape.data.coco import coco_files, entry_of, read_coco
 from ushape.data.folder import open_folder
 from ushape.data.regions import draw
 from ushape.errors import DataError
@@ -85,6 +85,7 @@ def test_polygons_pieces_crowds_and_boxes(tmp_path):
     [
         (".", "_annotations.coco.json"),
         ("images", "annotations/instances_default.json"),
+        ("images/default", "annotations/instances_default.json"),
         ("images", "result.json"),
         ("train", "train/_annotations.coco.json"),
         ("images", "images/labels.json"),
@@ -97,8 +98,9 @@ def test_one_file_is_for_all_images(tmp_path, images, file):
     write(tmp_path / file, [annotation(0, SQUARE), annotation(0, FAR), annotation(1, FAR)])
     data = open_folder(tmp_path)
     assert (data.task, data.problems) == ("instances", ())
-    assert np.array_equal(masks(data)["a"], both())
-    assert np.array_equal(masks(data)["b"], square(*FAR))
+    first, second = masks(data).values()
+    assert np.array_equal(first, both())
+    assert np.array_equal(second, square(*FAR))
     assert data.findings[0].startswith("The annotation was drawn (3 regions in 2 images): each region is read as one")
 
 
@@ -110,22 +112,113 @@ def test_categories_are_classes_where_they_are_asked_for(tmp_path):
     assert np.array_equal(masks(data)["a"], both())
 
 
-def test_what_does_not_fit_is_told(tmp_path):
+def test_parts_may_share_a_file_or_have_their_own(tmp_path):
+    save(tmp_path / "images" / "train" / "a.png")
+    save(tmp_path / "images" / "val" / "b.png")
+    path = write(tmp_path / "annotations" / "all.json", [annotation(0, SQUARE), annotation(1, FAR)])
+
+    def check():
+        train, val = (open_folder(tmp_path, split=part) for part in ("train", "val"))
+        assert train.problems == val.problems == ()
+        assert np.array_equal(masks(train)["a"], square(*SQUARE))
+        assert np.array_equal(masks(val)["b"], square(*FAR))
+
+    check()
+    path.unlink()
+    write(path.with_name("instances_train.json"), [annotation(0, SQUARE)], names=("a.png",))
+    write(path.with_name("instances_val.json"), [annotation(0, FAR)], names=("b.png",))
+    check()
+
+
+def test_images_called_alike_in_several_folders_are_told_apart(tmp_path):
+    for folder in ("p1", "p2"):
+        save(tmp_path / "images" / folder / "a.png")
+    annotations = [annotation(0, SQUARE), annotation(1, FAR)]
+    write(tmp_path / "annotations" / "all.json", annotations, names=("p1/a.png", "p2/a.png"))
+    found = masks(open_folder(tmp_path))
+    assert np.array_equal(found["p1_a"], square(*SQUARE))
+    assert np.array_equal(found["p2_a"], square(*FAR))
+    drawings = read_coco(tmp_path / "annotations" / "all.json")
+    assert entry_of(drawings, tmp_path / "a.png") is None
+
+
+def test_what_cvat_calls_a_crowd_because_it_was_painted_is_an_object(tmp_path):
+    runs = {"size": list(SIZE), "counts": runs_of(square(*SQUARE) > 0)}
+    crowd = {"image_id": 0, "category_id": 1, "segmentation": runs, "iscrowd": 1}
+    path = write(tmp_path / "a.json", [crowd])
+    assert np.array_equal(draw(read_coco(path)["a.png"], SIZE), -square(*SQUARE))
+    path = write(tmp_path / "b.json", [crowd | {"attributes": {"occluded": False}}])
+    assert np.array_equal(draw(read_coco(path)["a.png"], SIZE), square(*SQUARE))
+    path = write(tmp_path / "c.json", [crowd | {"attributes": {"is_crowd": True}}])
+    assert np.array_equal(draw(read_coco(path)["a.png"], SIZE), -square(*SQUARE))
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        [[1, 2, 3, 4, 5, 6, 7]],
+        [[1, 2, 3, 4]],
+        {"size": [24, 32], "counts": [5]},
+        {"size": [24, 32], "counts": []},
+        {"counts": [5]},
+        "nothing",
+    ],
+)
+def test_an_odd_annotation_does_not_cost_the_others(tmp_path, segmentation):
+    odd = {"image_id": 0, "category_id": 1, "segmentation": segmentation}
+    flat_list = {"image_id": 0, "category_id": 1, "segmentation": flat(FAR)}
+    path = write(tmp_path / "a.json", [annotation(0, SQUARE), odd, flat_list])
+    drawing = read_coco(path)["a.png"]
+    assert np.array_equal(draw(drawing, SIZE), both())
+    assert drawing.others == 1
+
+
+def test_an_image_without_a_size_is_of_any(tmp_path):
+    path = tmp_path / "a.json"
+    content = {"images": [{"id": 0, "file_name": "a.png", "height": None}], "annotations": [annotation(0, SQUARE)]}
+    path.write_text(json.dumps(content))
+    assert read_coco(path)["a.png"].size is None
+
+
+def test_of_two_kinds_of_files_that_of_more_images_is_read(tmp_path):
+    for name in "ab":
+        save(tmp_path / f"{name}.png")
+    write(tmp_path / "all.json", [annotation(0, FAR), annotation(1, FAR)])
+    geojson(tmp_path / "a.geojson", SQUARE)
+    data = open_folder(tmp_path)
+    assert [mask[4, 4] for mask in masks(data).values()] == [0, 0]
+    assert "a.geojson: not read, because all.json has more images." in data.findings
+    geojson(tmp_path / "b.geojson", SQUARE)
+    data = open_folder(tmp_path)
+    assert [mask[4, 4] for mask in masks(data).values()] == [1, 1]
+    assert "all.json: not read, because there are regions beside it." in data.findings
+
+
+def test_a_table_may_name_it(tmp_path):
     for name in "ac":
         save(tmp_path / f"{name}.png")
     path = write(tmp_path / "all.json", [annotation(0, SQUARE)])
+    (tmp_path / "pairs.csv").write_text("image,mask\na.png,all.json\nc.png,all.json\n")
+    data = open_folder(tmp_path / "pairs.csv")
+    assert set(masks(data)) == {"a"}
+    assert data.problems[0].startswith(
+        f"{path}: expected regions of c.png, found none; name the image as the file does"
+    )
+
+
+def test_what_does_not_fit_is_told(tmp_path):
+    for name in "ac":
+        save(tmp_path / f"{name}.png")
+    write(tmp_path / "all.json", [annotation(0, SQUARE)])
     data = open_folder(tmp_path)
     assert set(masks(data)) == {"a"}
-    assert data.problems == (
-        f"{path}: expected the images that it names, found 1 of 2 missing (b.png); add them",
-        f"{tmp_path / 'c.png'}: expected regions called c, found none; kept for prediction",
-    )
+    assert data.problems == (f"{tmp_path / 'c.png'}: expected regions called c, found none; kept for prediction",)
     write(tmp_path / "all.json", [annotation(0, SQUARE)], size=(24, 31))
     assert "expected regions drawn on an image of size (24, 32), found (24, 31)" in open_folder(tmp_path).problems[-1]
     write(tmp_path / "more.json", [])
     data = open_folder(tmp_path)
     assert masks(data) == {}
-    assert "expected one file of COCO's for the images, found 2 (all.json, more.json)" in data.problems[0]
+    assert "expected each image in one of COCO's files, found 1 in several (a.png; all.json, more" in data.problems[0]
 
 
 def test_a_damaged_file_is_one_sentence(tmp_path):

@@ -125,7 +125,7 @@ def test_an_empty_folder_of_masks_does_not_hide_regions(tmp_path):
     labelme(tmp_path / "annotations" / "a.json", SQUARE)
     data = open_folder(tmp_path)
     assert [mask.max() for mask in masks(data).values()] == [1]
-    assert "Masks are read from annotations/, not from masks, labels." in data.findings
+    assert data.problems == ()
 
 
 def test_the_only_image_does_not_take_the_regions_of_another(tmp_path):
@@ -142,7 +142,16 @@ def test_a_few_regions_do_not_make_objects_of_classes(tmp_path):
     for name in ("cat/2", "dog/1"):
         labelme(tmp_path / f"{name}.json", SQUARE)
     assert open_folder(tmp_path).task == "instances"
-    assert open_folder(tmp_path, task="classification").classes == ("cat", "dog")
+    labelled = open_folder(tmp_path, task="classification")
+    assert (labelled.classes, labelled.problems) == (("cat", "dog"), ())
+    assert not any("group" in finding for finding in labelled.findings)
+
+
+def test_few_regions_in_groups_are_regions(tmp_path):
+    for name in ("p1/images/a.png", "p1/images/b.png", "p1/images/c.png", "p2/images/a.png"):
+        save(tmp_path / name)
+    rois(tmp_path / "p1" / "masks" / "a.zip", SQUARE)
+    assert len(masks(open_folder(tmp_path))) == 1
 
 
 def test_images_without_regions_are_kept_for_prediction(tmp_path):
@@ -198,6 +207,15 @@ def test_a_region_of_no_class_among_others_is_told_and_not_learnt_from(tmp_path)
     assert "expected a class for each region, found 1 without (a); give them one (taken as not" in problem
 
 
+def test_classes_have_one_number_in_all_parts(tmp_path):
+    for part, names in (("train", ("cell",)), ("val", ("debris", "cell"))):
+        save(tmp_path / part / "a.png")
+        geojson(tmp_path / part / "a.geojson", *(SQUARE, FAR)[: len(names)], names=names)
+    train, val = (open_folder(tmp_path, split=part, task="semantic") for part in ("train", "val"))
+    assert train.classes == val.classes == ("background", "cell", "debris")
+    assert np.array_equal(masks(val)["a"], 2 * square(*SQUARE) + square(*FAR))
+
+
 def test_without_classes_all_regions_are_one_foreground(tmp_path):
     save(tmp_path / "a.png")
     rois(tmp_path / "a.zip", SQUARE, FAR)
@@ -249,6 +267,8 @@ def test_regions_outside_the_image_are_a_problem(tmp_path):
     save(tmp_path / "a.png")
     geojson(tmp_path / "a.geojson", [(x + 100, y) for x, y in SQUARE])
     assert "expected regions inside the image of size (24, 32), found none of 1 there" in problem_of(tmp_path)
+    geojson(tmp_path / "a.geojson", [(x / 100, y / 100) for x, y in SQUARE])
+    assert "found none of 1 there; save them in pixels" in problem_of(tmp_path)
 
 
 def test_regions_of_a_stack_are_a_problem_and_channels_are_none(tmp_path):

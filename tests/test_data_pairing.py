@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from ushape.data.folder import open_folder
+from ushape.data.matching import Match, match_files, with_unique_names
 from ushape.data.notes import Notes
-from ushape.data.pairing import Match, match_files, with_unique_names
 from ushape.errors import DataError
 from written_files import BINARY, IMAGE, save, touch
 

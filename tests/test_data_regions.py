@@ -87,6 +87,11 @@ def test_qupath_writes_holes_pieces_and_classes(tmp_path):
     # As a bare list, and as the only one, too.
     assert np.array_equal(drawn(tmp_path / "b.geojson", content["features"]), expected)
     assert np.array_equal(drawn(tmp_path / "c.geojson", content["features"][0]), expected == 1)
+    # Nothing of nothing.
+    for empty in ([], [[]]):
+        nothing = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": empty}}
+        assert np.array_equal(drawn(tmp_path / "d.geojson", [content["features"][0], nothing]), expected == 1)
+        assert read_drawing(tmp_path / "d.geojson").others == 1
 
 
 def test_a_region_called_ignore_is_not_annotated(tmp_path):
@@ -122,6 +127,8 @@ def test_objects_added_by_hand_to_those_that_were_found_are_objects(tmp_path):
     assert np.array_equal(drawn(path, [*found, missed]) == 3, box(9, 12, 2, 8))
     assert np.count_nonzero(drawn(path, [*found, missed, anew]) == 4) == 60 - 32
     assert read_drawing(path).around == 0
+    turned = feature(SQUARE, SQUARE[::-1], kind="MultiPolygon", objectType="detection")
+    assert drawn(path, [turned, anew]).max() == 2
     larger = feature([[0, 0], [13, 0], [13, 12], [0, 12]], objectType="annotation")
     assert drawn(path, [*found, missed, larger]).max() == 3
     assert read_drawing(path).around == 1
@@ -250,7 +257,7 @@ def test_of_classes_each_pixel_holds_the_number():
     [
         ("a.geojson", b""),
         ("a.geojson", b'{"type": "FeatureCollection"}'),
-        ("a.geojson", b'[{"geometry": {"type": "Polygon", "coordinates": [[["x", 1]]]}}]'),
+        ("a.geojson", b'[{"geometry": {"type": "Polygon", "coordinates": [[["x", 1], [2, 2], [3, 4]]]}}]'),
         ("a.json", b'{"shapes": [{"points": [[1, 2], [3]], "label": "a"}]}'),
         ("a.json", b'{"shapes": [{"label": "a"}]}'),
         ("a.roi", b"Iout"),

@@ -24,8 +24,8 @@ from ushape.data.ghosts import count_values
 from ushape.data.images import read_image
 from ushape.data.known import known_mapping
 from ushape.data.masks import MaskFacts, MaskRule, read_facts, read_mask_by_rule, read_values, recognise_masks
+from ushape.data.matching import Match
 from ushape.data.notes import Notes, counted, first_of, told
-from ushape.data.pairing import Match
 from ushape.data.planes import Pair, pairs_of, spread
 from ushape.data.values import listed
 from ushape.errors import DataError

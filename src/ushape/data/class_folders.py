@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ushape.data.headers import composed, stem_of
+from ushape.data.matching import Match, with_unique_names
 from ushape.data.naming import has_images, images_in, part_of, role_of, subfolders
 from ushape.data.notes import Notes, counted, told
-from ushape.data.pairing import Match, with_unique_names
 
 __all__ = ["class_folders", "match_classes", "sorted_classes"]
 

@@ -1,8 +1,8 @@
 """COCO: the regions of many images in one JSON file, as CVAT, Label Studio, Roboflow and published data sets have them.
 
-    images/x.png, annotations/instances_default.json     CVAT
-    x.jpg, _annotations.coco.json                        Roboflow, in train/, valid/ and test/
-    images/x.png, result.json                            Label Studio
+    images/default/x.png, annotations/instances_default.json     CVAT
+    x.jpg, _annotations.coco.json                                Roboflow, in train/, valid/ and test/
+    images/x.png, result.json                                    Label Studio
 
 Each annotation is a region: polygons, whose pieces belong together, or pixels by run lengths, packed or not. What is
 called a crowd is not annotated. Boxes alone are no regions.
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -25,14 +26,14 @@ from ushape.data.headers import composed
 from ushape.data.regions import IGNORED, Drawing, Region, Stamp
 from ushape.errors import DataError
 
-__all__ = ["coco_files", "is_coco", "read_coco"]
+__all__ = ["coco_files", "entry_of", "is_coco", "read_coco"]
 
 SIGN = re.compile(rb'"(?:images|annotations|categories|info|licenses)"\s*:\s*[\[{]')
 """What stands near the beginning of such a file."""
 BEGINNING = 4096  # bytes
 ANNOTATIONS = b'"annotations"'
 """What stands somewhere in it, and not in what a microscope notes about images."""
-FILES_KEPT = 4
+FILES_KEPT = 2
 """Files whose regions are kept in memory: they are asked for image by image."""
 
 
@@ -70,14 +71,26 @@ def _unpacked(text: str) -> list[int]:
 def _from_runs(segmentation: dict[str, Any]) -> NDArray[np.bool_]:
     """Pixels (height, width) from run lengths, of background first, column by column."""
     counts = segmentation["counts"]
-    runs = np.array(_unpacked(counts) if isinstance(counts, str) else counts)
+    runs = np.array(_unpacked(counts) if isinstance(counts, str) else counts, np.int64)
     height, width = segmentation["size"]
     flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return flat.reshape(width, height).T
 
 
+def _is_crowd(annotation: dict[str, Any]) -> bool:
+    """Whether an annotation is of what nobody told apart.
+
+    CVAT calls all that was painted so, because of how it is written, and says beside it what was meant.
+    """
+    painted = isinstance(annotation.get("segmentation"), dict)
+    said = annotation.get("attributes")
+    if painted and isinstance(said, dict):
+        return bool(said.get("is_crowd"))
+    return bool(annotation.get("iscrowd"))
+
+
 def _region(annotation: dict[str, Any], name: str) -> Region | None:
-    """The region of an annotation; None for a box alone."""
+    """The region of an annotation; None for a box alone, and for what has no inside."""
     segmentation = annotation.get("segmentation")
     if not segmentation:
         return None
@@ -87,10 +100,14 @@ def _region(annotation: dict[str, Any], name: str) -> Region | None:
         if not len(rows):
             return None
         place = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-        return Region((), name, (Stamp(int(rows[0]), int(columns[0]), inside[place].copy()),))
-    rings = [np.array(each, np.float64).reshape(-1, 2) for each in segmentation]
-    parts = tuple((ring,) for ring in rings if len(ring) > 2)
+        return Region((), name, (Stamp.of(inside[place], int(rows[0]), int(columns[0])),))
+    rings = segmentation if isinstance(segmentation[0], list) else [segmentation]
+    parts = tuple((np.array(ring, np.float64).reshape(-1, 2),) for ring in rings if len(ring) > 5)
     return Region(parts, name) if parts else None
+
+
+def _path_of(image: dict[str, Any]) -> str:
+    return composed(str(image["file_name"]).replace("\\", "/"))
 
 
 @lru_cache(maxsize=FILES_KEPT)
@@ -98,24 +115,40 @@ def _read(path: Path, _changed: int) -> dict[str, Drawing]:
     content = json.loads(path.read_bytes())
     names = {each["id"]: str(each["name"]) for each in content.get("categories", ())}
     regions: dict[Any, list[Region]] = {}
-    others: dict[Any, int] = {}
+    others: Counter[Any] = Counter()
     for annotation in content["annotations"]:
         image, name = annotation["image_id"], names.get(annotation.get("category_id"), "")
-        region = _region(annotation, IGNORED if annotation.get("iscrowd") else name)
+        try:
+            region = _region(annotation, IGNORED if _is_crowd(annotation) else name)
+        except (TypeError, ValueError, KeyError, IndexError):
+            # One odd annotation need not cost all others.
+            region = None
         if region is None:
-            others[image] = others.get(image, 0) + 1
+            others[image] += 1
         else:
             regions.setdefault(image, []).append(region)
-    drawings = {}
+    drawings: dict[str, Drawing] = {}
+    alike = Counter(PurePosixPath(_path_of(image)).name for image in content["images"])
     for image in content["images"]:
-        key, size = image["id"], (int(image["height"]), int(image["width"]))
-        name = PurePosixPath(str(image["file_name"]).replace("\\", "/")).name
-        drawings[composed(name)] = Drawing(tuple(regions.get(key, ())), size, others.get(key, 0))
+        key, where, sides = image["id"], _path_of(image), (image.get("height"), image.get("width"))
+        size = None if None in sides else (int(sides[0]), int(sides[1]))
+        drawing = Drawing(tuple(regions.get(key, ())), size, others[key])
+        drawings[where] = drawing
+        if alike[PurePosixPath(where).name] == 1:
+            drawings[PurePosixPath(where).name] = drawing
     return drawings
 
 
+def entry_of(drawings: dict[str, Drawing], image: Path) -> Drawing | None:
+    """The regions of an image; None where it is not named, or its name is that of several in other folders."""
+    parts = [composed(part) for part in image.parts]
+    return next((drawings[key] for n in range(len(parts)) if (key := "/".join(parts[n:])) in drawings), None)
+
+
 def read_coco(path: Path) -> dict[str, Drawing]:
-    """The regions of each image, by the name of its file; DataError for a file that cannot be read.
+    """The regions of each image, by its path as it is named; DataError for a file that cannot be read.
+
+    By the name of its file alone, too, where no other has it.
 
     They are kept in memory until the file changes.
     """

@@ -15,15 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ushape.data.assembly import Request, sample_of
-from ushape.data.coco import is_coco, read_coco
+from ushape.data.coco import entry_of, is_coco, read_coco
 from ushape.data.dataset import Dataset, Sample
 from ushape.data.description import DESCRIPTION_FILE
-from ushape.data.headers import composed
 from ushape.data.images import read_layout
+from ushape.data.matching import Match, is_named_as_regions
 from ushape.data.notes import Notes, counted, first_of, told
-from ushape.data.pairing import Match
 from ushape.data.planes import pairs_of
-from ushape.data.regions import Drawing, draw, is_drawing, read_drawing
+from ushape.data.regions import Drawing, draw, has_pixels, is_drawing, read_drawing
 from ushape.errors import DataError
 
 __all__ = ["assemble_drawn", "has_drawings"]
@@ -39,8 +38,13 @@ def has_drawings(matches: Sequence[Match]) -> bool:
 
 
 def _drawing_of(path: Path, image: Path) -> Drawing:
-    """The regions of an image, from a file of its own or from one of COCO's."""
-    return read_drawing(path) if is_drawing(path) else read_coco(path)[composed(image.name)]
+    """The regions of an image, from a file of its own or from one of COCO's; DataError where it has none there."""
+    if is_drawing(path):
+        return read_drawing(path)
+    found = entry_of(read_coco(path), image)
+    if found is None:
+        raise DataError(f"{path}: expected regions of {image.name}, found none; name the image as the file does")
+    return found
 
 
 def _read_drawn(path: Path, image: Path, size: Size, classes: tuple[str, ...]) -> NDArray[np.int32]:
@@ -61,7 +65,7 @@ def _checked(path: Path, image: Path, axes: str | None) -> tuple[Drawing, Size]:
             f"{path}: expected regions drawn on an image of size {size}, found {drawing.size}; give the regions of "
             f"{image.name} its name"
         )
-    if drawing.objects and not any(region.reaches(size) for region in drawing.objects):
+    if drawing.objects and not has_pixels(drawing, size):
         raise DataError(
             f"{path}: expected regions inside the image of size {size}, found none of {len(drawing.objects)} there; "
             "save them in pixels of this image"
@@ -107,7 +111,7 @@ def _finding(drawings: Sequence[Drawing], classes: Sequence[str]) -> str:
             finding += f" {several} of them {'have' if several > 1 else 'has'} pieces apart, up to {max(pieces)}."
         finding += f" Their classes ({told(names)}) are not told apart; --task semantic does." * (len(names) > 1)
     if n_ignored:
-        finding += f" What {counted(n_ignored, 'region')} called ignore covers is taken as not annotated."
+        finding += f" What {counted(n_ignored, 'region')} called ignore or a crowd covers is taken as not annotated."
     return finding
 
 
@@ -147,8 +151,22 @@ def _note_odd_ones(where: Path, drawings: dict[str, Drawing], classes: Sequence[
         )
 
 
-def assemble_drawn(request: Request, matches: Sequence[Match], notes: Notes) -> Dataset:
+def _names_of_others(matches: Sequence[Match]) -> set[str]:
+    """The classes of regions in the folder's other parts; what is wrong there is told when they are opened."""
+    found: set[str] = set()
+    for match in matches:
+        try:
+            if match.mask is not None and is_named_as_regions(match.mask):
+                found |= set(_names([_drawing_of(match.mask, match.images[0])]))
+        except DataError:
+            continue
+    return found
+
+
+def assemble_drawn(request: Request, matches: Sequence[Match], notes: Notes, others: Sequence[Match] = ()) -> Dataset:
     """A dataset of images with regions; those without are kept for prediction.
+
+    others  what belongs to the folder's other parts: their regions have a say in which classes there are
 
     DataError when no image can be read, and for classes of other names than described.
     """
@@ -169,7 +187,10 @@ def assemble_drawn(request: Request, matches: Sequence[Match], notes: Notes) -> 
         else:
             drawings[match.name], drawn[match.name] = drawing, (match.mask, match.images[0], size)
     semantic = (request.task or request.description.task) == "semantic"
-    classes = _classes(request, _names(list(drawings.values()))) if semantic else ()
+    classes: tuple[str, ...] = ()
+    if semantic:
+        names = {*_names(list(drawings.values())), *_names_of_others(others)}
+        classes = _classes(request, sorted(names))
     if drawings:
         notes.findings.insert(0, _finding(list(drawings.values()), classes))
         _note_odd_ones(request.path, drawings, classes, notes)

@@ -37,12 +37,12 @@ from ushape.data.description import DESCRIPTION_FILE, Description, read_descript
 from ushape.data.drawn import assemble_drawn, has_drawings
 from ushape.data.foreign import advice_on
 from ushape.data.idx import idx_parts, open_idx
+from ushape.data.matching import Match
 from ushape.data.naming import has_images, part_of, role_of, subfolders
 from ushape.data.nnunet import describe_nnunet, is_nnunet_folder, match_nnunet, parts_of_nnunet
 from ushape.data.notes import Notes, told
 from ushape.data.object_folders import has_object_folders, open_object_folders
 from ushape.data.pairing import (
-    Match,
     match_folders,
     match_groups,
     match_side_by_side,
@@ -216,10 +216,15 @@ def _matched(
     table = read_table(table_path, labels=_wants_labels(request)) if table_path is not None else None
     if table is not None and table.fits:
         return _match_table(request, table, part, notes)
-    matches = match_folders(path, part, notes) or match_stacks(path, part) or _match_beside(path, notes)
-    matches = matches or match_groups(path, notes)
+    own = Notes()
+    matches = match_folders(path, part, own) or match_stacks(path, part) or _match_beside(path, own)
+    matches = matches or match_groups(path, own, may_be_classes=bool(class_folders(path)))
     if matches and _wants_labels(request) and has_drawings(matches):
+        # The images have labels; regions are another annotation of them.
         matches = None
+    else:
+        notes.findings += own.findings
+        notes.problems += own.problems
     found = (request, matches) if matches else _match_classes(request, roots, notes)
     if found is None and table is not None:
         return _match_table(request, table, part, notes)
@@ -269,10 +274,9 @@ def _open_place(request: Request, place: _Place, root: Path, parts: Sequence[str
             "columns image,label, found none; add them, or name no task"
         )
     request, matches = found
-    if has_drawings(matches):
-        return assemble_drawn(request, matches, notes)
     others = [] if request.classes else _matches_of_others(request, root, parts)
-    return assemble(request, matches, notes, others)
+    make = assemble_drawn if has_drawings(matches) else assemble
+    return make(request, matches, notes, others)
 
 
 def _description(*folders: Path) -> Description:

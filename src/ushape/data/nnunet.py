@@ -22,9 +22,9 @@ from typing import Any
 
 from ushape.data.description import ClassRule, Description
 from ushape.data.headers import stem_of, suffix_of
+from ushape.data.matching import Match, unique_stems
 from ushape.data.naming import images_in, subfolders
 from ushape.data.notes import Notes, counted, told
-from ushape.data.pairing import Match, unique_stems
 from ushape.errors import DataError
 
 __all__ = ["describe_nnunet", "is_nnunet_folder", "match_nnunet", "parts_of_nnunet"]

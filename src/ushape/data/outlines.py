@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from ushape.data.coco import is_coco
 from ushape.data.regions import drawings_in
 
 __all__ = ["outlines_in"]
@@ -34,7 +35,8 @@ def _is_outlines(path: Path, among_masks: bool) -> bool:
     if suffix not in OUTLINES or path.name.startswith(".") or not path.is_file():
         return False
     if among_masks:
-        return True
+        # What is wrong with one of COCO's has been told.
+        return not is_coco(path)
     if suffix not in SIGNS:
         return False
     with path.open("rb") as file:

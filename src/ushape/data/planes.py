@@ -24,9 +24,9 @@ import numpy as np
 
 from ushape.data.headers import suffix_of
 from ushape.data.images import Layout, read_layout
+from ushape.data.matching import Match
 from ushape.data.notes import Notes, counted, told
 from ushape.data.object_pages import OBJECTS
-from ushape.data.pairing import Match
 from ushape.errors import DataError
 
 __all__ = ["MAX_CHANNEL_PAGES", "Pair", "pairs_of", "spread"]

@@ -30,7 +30,17 @@ from PIL import Image
 from ushape.data.object_pages import merged_objects
 from ushape.errors import DataError
 
-__all__ = ["DRAWING_SUFFIXES", "Drawing", "Region", "draw", "drawings_in", "is_drawing", "read_drawing"]
+__all__ = [
+    "DRAWING_SUFFIXES",
+    "Drawing",
+    "Region",
+    "Stamp",
+    "draw",
+    "drawings_in",
+    "has_pixels",
+    "is_drawing",
+    "read_drawing",
+]
 
 Corners = NDArray[np.float64]
 Mask = NDArray[np.int32]
@@ -38,7 +48,7 @@ Rings = tuple[Corners, ...]
 
 DRAWING_SUFFIXES = (".roi", ".zip", ".geojson", ".json")
 GEOJSON = re.compile(rb'"type"\s*:\s*"Feature')
-LABELME = re.compile(rb'"(?:shapes|imagePath|imageData)"')
+LABELME = re.compile(rb'"(?:shapes"\s*:\s*\[|(?:imagePath|imageData)"\s*:)')
 """What stands near the beginning of QuPath's and of LabelMe's files, and of no other .json."""
 BEGINNING = 4096  # bytes
 CIRCLE = 180  # corners of a circle or an oval
@@ -53,11 +63,27 @@ AROUND = 4
 
 @dataclass(frozen=True, eq=False)
 class Stamp:
-    """Pixels (height, width) that were painted, with the first of them at `row` and `column` of the image."""
+    """Pixels that were painted, with the first of them at `row` and `column` of the image.
+
+    bits  eight to a byte, row by row: there may be thousands of them
+    size  (height, width) of what is painted
+    """
 
     row: int
     column: int
-    inside: NDArray[np.bool_]
+    bits: NDArray[np.uint8]
+    size: tuple[int, int]
+
+    @classmethod
+    def of(cls, inside: NDArray[np.bool_], row: int = 0, column: int = 0) -> Stamp:
+        """The stamp of a mask (height, width)."""
+        return cls(row, column, np.packbits(inside), (inside.shape[0], inside.shape[1]))
+
+    @property
+    def inside(self) -> NDArray[np.bool_]:
+        """The mask (height, width)."""
+        n = self.size[0] * self.size[1]
+        return np.unpackbits(self.bits, count=n).view(np.bool_).reshape(self.size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,14 +109,6 @@ class Region:
     def is_background(self) -> bool:
         """Whether it says that nothing is there."""
         return self.name.strip("_").lower() == BACKGROUND
-
-    def reaches(self, size: tuple[int, int]) -> bool:
-        """Whether it may hold pixels of an image (height, width)."""
-        corners = [ring for rings in self.parts for ring in rings]
-        if not corners:
-            return bool(self.stamps)
-        (left, top), (right, bottom) = (limit(np.concatenate(corners), axis=0) for limit in (np.min, np.max))
-        return bool(left < size[1] and top < size[0] and right > 0 and bottom > 0)
 
 
 @dataclass(frozen=True)
@@ -215,7 +233,9 @@ def _parts_of(geometry: dict[str, Any] | None) -> tuple[Rings, ...]:
     if kind not in ("Polygon", "MultiPolygon"):
         return ()
     pieces = geometry["coordinates"] if kind == "MultiPolygon" else [geometry["coordinates"]]
-    return tuple(tuple(np.array(ring, np.float64)[:, :2] for ring in piece) for piece in pieces)
+    # An empty polygon is a list without rings.
+    rings = [tuple(np.array(ring, np.float64)[:, :2] for ring in piece if len(ring) > 2) for piece in pieces]
+    return tuple(each for each in rings if each)
 
 
 def _class_of(feature: dict[str, Any]) -> str:
@@ -226,9 +246,8 @@ def _class_of(feature: dict[str, Any]) -> str:
 
 def _area(region: Region) -> float:
     """The area inside its outer rings."""
-    x, y = np.concatenate([rings[0] - np.roll(rings[0], 1, axis=0) for rings in region.parts]).T
-    middles = np.concatenate([(rings[0] + np.roll(rings[0], 1, axis=0)) / 2 for rings in region.parts]).T
-    return float(abs(np.sum(middles[0] * y - middles[1] * x)) / 2)
+    outer = [(rings[0], np.roll(rings[0], 1, axis=0)) for rings in region.parts]
+    return float(sum(abs(np.sum(a[:, 1] * b[:, 0] - a[:, 0] * b[:, 1])) / 2 for a, b in outer))
 
 
 def _is_around(region: Region, found: Sequence[Region]) -> bool:
@@ -279,7 +298,7 @@ def _stamp_of_shape(shape: dict[str, Any]) -> Stamp:
     """The pixels of a shape that LabelMe keeps as a PNG in base64; the first of its points is its upper left pixel."""
     column, row = np.array(shape["points"], np.float64).min(axis=0).round().astype(int)
     with Image.open(io.BytesIO(base64.b64decode(shape["mask"]))) as picture:
-        return Stamp(int(row), int(column), np.asarray(picture) > 0)
+        return Stamp.of(np.asarray(picture) > 0, int(row), int(column))
 
 
 def _read_labelme(path: Path) -> Drawing:
@@ -357,6 +376,11 @@ def _pixels(region: Region, size: tuple[int, int]) -> NDArray[np.intp]:
     """Flat indices of a region's pixels in an image (height, width), each of them once."""
     found = [_inside(rings, size) for rings in region.parts] + [_stamped(stamp, size) for stamp in region.stamps]
     return found[0] if len(found) == 1 else np.unique(np.concatenate(found))
+
+
+def has_pixels(drawing: Drawing, size: tuple[int, int]) -> bool:
+    """Whether any pixel of an image (height, width) lies in an object."""
+    return any(len(_pixels(region, size)) for region in drawing.objects)
 
 
 def draw(drawing: Drawing, size: tuple[int, int], classes: Sequence[str] = ()) -> Mask:

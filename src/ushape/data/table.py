@@ -23,9 +23,9 @@ from pathlib import Path
 
 from ushape.data.class_folders import sorted_classes
 from ushape.data.headers import SUFFIXES, composed, stem_of, suffix_of
+from ushape.data.matching import Match, with_unique_names
 from ushape.data.naming import part_of, role_of, subfolders
 from ushape.data.notes import Notes, counted, first_of, told
-from ushape.data.pairing import Match, with_unique_names
 from ushape.errors import DataError
 
 __all__ = ["TABLE_SUFFIXES", "Table", "match_table", "read_table", "tables_in"]
