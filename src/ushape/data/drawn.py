@@ -22,7 +22,8 @@ from ushape.data.images import read_layout
 from ushape.data.matching import Match, is_named_as_regions
 from ushape.data.notes import Notes, counted, first_of, told
 from ushape.data.planes import pairs_of
-from ushape.data.regions import Drawing, draw, has_pixels, is_drawing, read_drawing
+from ushape.data.region_readers import is_drawing, read_drawing
+from ushape.data.regions import Drawing, draw, has_pixels
 from ushape.errors import DataError
 
 __all__ = ["assemble_drawn", "has_drawings"]

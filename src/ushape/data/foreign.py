@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ushape.data.headers import is_image_file, suffix_of
 from ushape.data.notes import Notes, counted
-from ushape.data.regions import is_drawing
+from ushape.data.region_readers import is_drawing
 
 __all__ = ["advice_on", "note_foreign_files", "visible_files"]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from ushape.data.headers import SUFFIXES, stem_of, suffix_of
 from ushape.data.naming import MASK_WORDS, image_key, without_word
 from ushape.data.notes import Notes, counted, told
-from ushape.data.regions import DRAWING_SUFFIXES
+from ushape.data.region_readers import DRAWING_SUFFIXES
 from ushape.errors import DataError
 
 __all__ = [

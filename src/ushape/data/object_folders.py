@@ -21,7 +21,7 @@ from ushape.data.images import read_image, read_layout, read_mask
 from ushape.data.naming import images_in, part_of, role_of, subfolders
 from ushape.data.notes import Notes, first_of
 from ushape.data.object_pages import merged_objects
-from ushape.data.regions import drawings_in
+from ushape.data.region_readers import drawings_in
 from ushape.errors import DataError
 
 __all__ = ["has_object_folders", "open_object_folders", "read_object_masks"]

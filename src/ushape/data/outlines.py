@@ -3,9 +3,9 @@
     masks/x.json                 of unknown programs
     masks/x.xml                  ImageScope, CVAT, Pascal VOC and others
 
-What Fiji, QuPath and LabelMe write (`regions`) and COCO's files (`coco`) are read, so that a sentence is needed only
-where they are named unlike any image. Where masks are expected, outlines are known by their names. Beside images such a
-file may be something else, what a microscope noted, so it is looked into there.
+What Fiji, QuPath and LabelMe write (`region_readers`) and COCO's files (`coco`) are read, so that a sentence is needed
+only where they are named unlike any image. Where masks are expected, outlines are known by their names. Beside images
+such a file may be something else, what a microscope noted, so it is looked into there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ushape.data.coco import is_coco
-from ushape.data.regions import drawings_in
+from ushape.data.region_readers import drawings_in
 
 __all__ = ["outlines_in"]
 

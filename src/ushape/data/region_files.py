@@ -1,4 +1,4 @@
-"""Which regions are of which image: files for one image each (`regions`), or one of COCO's for many (`coco`).
+"""Which regions are of which image: files for one image each (`region_readers`), or one of COCO's for many (`coco`).
 
 They are looked for where masks may lie: in the folders called so, beside the images, in the folder above them, and in
 other folders inside that hold no images.
@@ -14,7 +14,7 @@ from ushape.data.headers import stem_of
 from ushape.data.matching import Match, Partners, is_nameless, match_files, note_images_alone, unique_stems
 from ushape.data.naming import has_images, subfolders
 from ushape.data.notes import Notes, told
-from ushape.data.regions import drawings_in
+from ushape.data.region_readers import drawings_in
 from ushape.errors import DataError
 
 __all__ = ["match_regions", "places_of_regions"]

@@ -1,64 +1,30 @@
-"""Regions drawn in Fiji, QuPath or LabelMe, and the pixels that lie in them.
-
-    x.roi, x.zip    a region, or several, of Fiji's ROI Manager: polygons, freehand, ovals, rectangles, composed ones
-    x.geojson       QuPath, also as .json and zipped: polygons with holes, and objects of several pieces
-    x.json          LabelMe: polygons, rectangles, circles and masks
+"""Regions, as people draw objects, and the pixels that lie in them.
 
 Corners are (x, y) in pixels with (0, 0) in the outer corner of the first one; a pixel is inside where its centre is. A
-centre on an edge that two regions share lies in one of them. What `ushape predict --save geojson` writes is read to the
-same objects.
-
-References: RFC 7946 (GeoJSON); QuPath's "Exporting annotations"; ImageJ's RoiDecoder, as read by roifile; LabelMe 5.
+centre on an edge that two regions share lies in one of them.
 """
 
 from __future__ import annotations
 
-import base64
-import io
-import json
-import re
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ushape.data.object_pages import merged_objects
-from ushape.errors import DataError
 
-__all__ = [
-    "DRAWING_SUFFIXES",
-    "Drawing",
-    "Region",
-    "Stamp",
-    "draw",
-    "drawings_in",
-    "has_pixels",
-    "is_drawing",
-    "read_drawing",
-]
+__all__ = ["IGNORED", "Corners", "Drawing", "Region", "Rings", "Stamp", "draw", "has_pixels", "is_around"]
 
 Corners = NDArray[np.float64]
 Mask = NDArray[np.int32]
 Rings = tuple[Corners, ...]
 
-DRAWING_SUFFIXES = (".roi", ".zip", ".geojson", ".json")
-GEOJSON = re.compile(rb'"type"\s*:\s*"Feature')
-LABELME = re.compile(rb'"(?:shapes"\s*:\s*\[|(?:imagePath|imageData)"\s*:)')
-"""What stands near the beginning of QuPath's and of LabelMe's files, and of no other .json."""
-BEGINNING = 4096  # bytes
-CIRCLE = 180  # corners of a circle or an oval
 IGNORED = "ignore"
 """Beginning of a class, in small letters, that means: not annotated. QuPath has Ignore*, LabelMe __ignore__."""
 BACKGROUND = "background"
-FOUND = ("cell", "detection")
-"""Kinds of QuPath's objects that a program finds, mostly inside an annotation: where it was to look."""
 AROUND = 4
-"""Times the size of the largest of the found objects inside it, and more, that such an annotation has."""
+"""Times the size of the largest of the found objects inside it, and more, that something around them has."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,117 +97,9 @@ class Drawing:
         return tuple(region for region in self.regions if not region.is_ignored and not region.is_background)
 
 
-def _beginning(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(BEGINNING)
-
-
-def _packed(path: Path, ending: str) -> list[str]:
-    """What an archive holds that ends so, without what macOS adds; nothing where it is no archive."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (OSError, zipfile.BadZipFile):
-        return []
-    own = [name for name in names if not name.startswith("__MACOSX") and not Path(name).name.startswith("._")]
-    return [name for name in own if name.lower().endswith(ending)]
-
-
-def is_drawing(path: Path) -> bool:
-    """Whether a visible file is one of those that are read here, by its name or, where that says little, its content.
-
-    One that is damaged may be one.
-    """
-    suffix = path.suffix.lower()
-    if suffix not in DRAWING_SUFFIXES or path.name.startswith(".") or not path.is_file():
-        return False
-    if suffix == ".zip":
-        return bool(_packed(path, ".roi")) or len(_packed(path, ".geojson")) == 1
-    if suffix != ".json":
-        return True
-    beginning = _beginning(path)
-    return any(sign.search(beginning) for sign in (GEOJSON, LABELME))
-
-
-def drawings_in(path: Path) -> list[Path]:
-    """The files of regions that lie directly in a folder, by name."""
-    return sorted(p for p in path.iterdir() if is_drawing(p))
-
-
 def _edges(rings: Rings) -> tuple[Corners, Corners]:
     """(where they start, where they end), each (N, 2), of all edges of rings."""
     return np.concatenate(rings), np.concatenate([np.roll(ring, -1, axis=0) for ring in rings])
-
-
-def _circle(centre: Sequence[float], radii: Sequence[float]) -> Corners:
-    angles = np.linspace(0, 2 * np.pi, CIRCLE, endpoint=False)
-    around = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    return np.asarray(np.asarray(centre) + np.asarray(radii) * around, np.float64)
-
-
-def _box(points: Corners) -> Corners:
-    (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
-    return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], np.float64)
-
-
-def _rings_of_fiji(content: bytes) -> Rings:
-    """The rings of one of Fiji's regions; none of what has no inside, and of texts and pictures laid over the image."""
-    from roifile import ROI_SUBTYPE, ROI_TYPE, ImagejRoi
-
-    roi = ImagejRoi.frombytes(content)
-    lines = (ROI_TYPE.LINE, ROI_TYPE.FREELINE, ROI_TYPE.POLYLINE, ROI_TYPE.ANGLE, ROI_TYPE.POINT)
-    if roi.roitype in lines or roi.subtype in (ROI_SUBTYPE.TEXT, ROI_SUBTYPE.IMAGE, ROI_SUBTYPE.ARROW):
-        return ()
-    if roi.roitype == ROI_TYPE.OVAL:
-        radii = (roi.right - roi.left) / 2, (roi.bottom - roi.top) / 2
-        return (_circle((roi.left + radii[0], roi.top + radii[1]), radii),)
-    return tuple(np.asarray(ring, np.float64) for ring in roi.coordinates(multi=True) if len(ring) > 2)
-
-
-def _read_fiji(path: Path) -> Drawing:
-    if path.suffix.lower() == ".roi":
-        found = [path.read_bytes()]
-    else:
-        with zipfile.ZipFile(path) as archive:
-            found = [archive.read(name) for name in _packed(path, ".roi")]
-    rings, damaged = [], []
-    for content in found:
-        try:
-            rings.append(_rings_of_fiji(content))
-        except Exception as error:  # roifile raises anything, and one odd region need not cost all others.
-            damaged.append(error)
-    if damaged and not any(rings):
-        raise damaged[0]
-    regions = tuple(Region((each,)) for each in rings if each)
-    return Drawing(regions, others=len(found) - len(regions))
-
-
-def _features(content: Any) -> list[dict[str, Any]]:
-    """The features of GeoJSON: of a collection, of a bare list as QuPath exports it, or the only one."""
-    if isinstance(content, list):
-        return content
-    return list(content["features"]) if content["type"] == "FeatureCollection" else [content]
-
-
-def _parts_of(geometry: dict[str, Any] | None) -> tuple[Rings, ...]:
-    """The polygons of a geometry; none of lines, points and what is nowhere."""
-    if geometry is None:
-        return ()
-    kind = geometry["type"]
-    if kind == "GeometryCollection":
-        return tuple(part for each in geometry["geometries"] for part in _parts_of(each))
-    if kind not in ("Polygon", "MultiPolygon"):
-        return ()
-    pieces = geometry["coordinates"] if kind == "MultiPolygon" else [geometry["coordinates"]]
-    # An empty polygon is a list without rings.
-    rings = [tuple(np.array(ring, np.float64)[:, :2] for ring in piece if len(ring) > 2) for piece in pieces]
-    return tuple(each for each in rings if each)
-
-
-def _class_of(feature: dict[str, Any]) -> str:
-    """The name of a feature's class, '' without one."""
-    said = (feature.get("properties") or {}).get("classification") or ""
-    return said if isinstance(said, str) else said.get("name") or ": ".join(said.get("names", ()))
 
 
 def _area(region: Region) -> float:
@@ -250,8 +108,8 @@ def _area(region: Region) -> float:
     return float(sum(abs(np.sum(a[:, 1] * b[:, 0] - a[:, 0] * b[:, 1])) / 2 for a, b in outer))
 
 
-def _is_around(region: Region, found: Sequence[Region]) -> bool:
-    """Whether objects that a program found lie inside it, and it is much larger than each of them."""
+def is_around(region: Region, found: Sequence[Region]) -> bool:
+    """Whether objects that a program found lie inside a region, and it is much larger than each of them."""
     if not found:
         return False
     middles = np.array([each.parts[0][0].mean(axis=0) for each in found])
@@ -261,81 +119,6 @@ def _is_around(region: Region, found: Sequence[Region]) -> bool:
         crosses = (y0 <= middles[:, 1]) != (y1 <= middles[:, 1])
         inside ^= crosses & (middles[:, 0] < x0 + (middles[:, 1] - y0) * (x1 - x0) / ((y1 - y0) or 1))
     return bool(inside.any()) and _area(region) >= AROUND * max(_area(found[k]) for k in np.flatnonzero(inside))
-
-
-def _read_geojson(path: Path) -> Drawing:
-    if path.suffix.lower() == ".zip":
-        with zipfile.ZipFile(path) as archive:
-            text = archive.read(_packed(path, ".geojson")[0])
-    else:
-        text = path.read_bytes()
-    features = _features(json.loads(text))
-    drawn = [Region(_parts_of(feature.get("geometry")), _class_of(feature)) for feature in features]
-    # QuPath's Region* and the like are no objects.
-    kept = [bool(region.parts) and (region.is_ignored or not region.name.endswith("*")) for region in drawn]
-    is_found = [(feature.get("properties") or {}).get("objectType") in FOUND for feature in features]
-    found = [region for region, keep, by_program in zip(drawn, kept, is_found, strict=True) if keep and by_program]
-    regions = [
-        region
-        for region, keep, by_program in zip(drawn, kept, is_found, strict=True)
-        if keep and (by_program or region.is_ignored or not _is_around(region, found))
-    ]
-    return Drawing(tuple(regions), others=kept.count(False), around=kept.count(True) - len(regions))
-
-
-def _rings_of_shape(shape: dict[str, Any]) -> Rings:
-    """The ring of one of LabelMe's shapes; none of what has no inside."""
-    kind, points = shape.get("shape_type") or "polygon", np.array(shape["points"], np.float64)
-    if kind == "rectangle":
-        return (_box(points),)
-    if kind == "circle":
-        radius = float(np.hypot(*(points[1] - points[0])))
-        return (_circle(points[0].tolist(), (radius, radius)),)
-    return (points,) if kind in ("polygon", "oriented_rectangle") and len(points) > 2 else ()
-
-
-def _stamp_of_shape(shape: dict[str, Any]) -> Stamp:
-    """The pixels of a shape that LabelMe keeps as a PNG in base64; the first of its points is its upper left pixel."""
-    column, row = np.array(shape["points"], np.float64).min(axis=0).round().astype(int)
-    with Image.open(io.BytesIO(base64.b64decode(shape["mask"]))) as picture:
-        return Stamp.of(np.asarray(picture) > 0, int(row), int(column))
-
-
-def _read_labelme(path: Path) -> Drawing:
-    content = json.loads(path.read_bytes())
-    found: dict[Any, tuple[list[Rings], list[Stamp]]] = {}
-    others = 0
-    for index, shape in enumerate(content["shapes"]):
-        # Shapes of one group and name are pieces of one object.
-        group = shape.get("group_id")
-        key = (index if group is None else None, group, str(shape["label"]))
-        rings, is_painted = _rings_of_shape(shape), shape.get("shape_type") == "mask"
-        if rings or is_painted:
-            parts, stamps = found.setdefault(key, ([], []))
-            stamps += [_stamp_of_shape(shape)] if is_painted else []
-            parts += [rings] if rings else []
-        else:
-            others += 1
-    size = content.get("imageHeight"), content.get("imageWidth")
-    regions = (Region(tuple(parts), key[2], tuple(stamps)) for key, (parts, stamps) in found.items())
-    return Drawing(tuple(regions), None if None in size else (int(size[0]), int(size[1])), others)
-
-
-def read_drawing(path: Path) -> Drawing:
-    """The regions of a file; DataError names one that cannot be read."""
-    try:
-        suffix = path.suffix.lower()
-        if suffix == ".roi" or (suffix == ".zip" and _packed(path, ".roi")):
-            return _read_fiji(path)
-        if suffix == ".json" and not GEOJSON.search(_beginning(path)):
-            return _read_labelme(path)
-        return _read_geojson(path)
-    except Exception as error:  # Of damaged files roifile raises anything, and JSON may hold anything.
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(
-            f"{path}: expected regions as Fiji, QuPath or LabelMe save them, found what cannot be read "
-            f"({reason[:120]}); save them again or leave the file out"
-        ) from error
 
 
 def _inside(rings: Rings, size: tuple[int, int]) -> NDArray[np.intp]:
