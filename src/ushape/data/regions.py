@@ -118,7 +118,8 @@ def is_around(region: Region, found: Sequence[Region]) -> bool:
     for (x0, y0), (x1, y1) in zip(starts, ends, strict=True):
         crosses = (y0 <= middles[:, 1]) != (y1 <= middles[:, 1])
         inside ^= crosses & (middles[:, 0] < x0 + (middles[:, 1] - y0) * (x1 - x0) / ((y1 - y0) or 1))
-    return bool(inside.any()) and _area(region) >= AROUND * max(_area(found[k]) for k in np.flatnonzero(inside))
+    sizes = [_area(each) for each, is_in in zip(found, inside.tolist(), strict=True) if is_in]
+    return bool(sizes) and _area(region) >= AROUND * max(sizes)
 
 
 def _inside(rings: Rings, size: tuple[int, int]) -> NDArray[np.intp]:
