@@ -92,7 +92,7 @@ membranes in ten minutes than one of 32, on two of three parts (docs/results.md)
 MEMBER_STEPS = 0.5
 """Share of the steps wanted that each of several networks should see: 1100 of 3000 were nearly enough for membranes."""
 MOST_MEMBERS = 3
-"""Networks that answer together, at most: each takes its time in every prediction. More were not tried."""
+"""Networks that answer together, at most: each takes its time in every prediction, and nine were no better."""
 TOGETHER = "networks, trained one after another"
 """By which the sentence about them is known among a recipe's reasons."""
 RARE_SHARE = 0.05
