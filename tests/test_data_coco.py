@@ -1,6 +1,7 @@
 """COCO's files: regions of many images in one; packed run lengths; where they lie."""
 
 import json
+import os
 import re
 
 import numpy as np
@@ -251,8 +252,6 @@ def test_beside_masks_it_is_not_read(tmp_path):
 
 
 def test_a_file_that_changes_is_read_again(tmp_path):
-    import os
-
     path = write(tmp_path / "all.json", [annotation(0, SQUARE)])
     assert len(read_coco(path)["a.png"].regions) == 1
     write(path, [annotation(0, SQUARE), annotation(0, FAR)])

@@ -23,6 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ushape.data.headers import composed
+from ushape.data.notes import reason_of
+from ushape.data.region_readers import beginning_of
 from ushape.data.regions import IGNORED, Drawing, Region, Stamp
 from ushape.errors import DataError
 
@@ -30,7 +32,6 @@ __all__ = ["coco_files", "entry_of", "is_coco", "read_coco"]
 
 SIGN = re.compile(rb'"(?:images|annotations|categories|info|licenses)"\s*:\s*[\[{]')
 """What stands near the beginning of such a file."""
-BEGINNING = 4096  # bytes
 ANNOTATIONS = b'"annotations"'
 """What stands somewhere in it, and not in what a microscope notes about images."""
 FILES_KEPT = 2
@@ -41,9 +42,7 @@ def is_coco(path: Path) -> bool:
     """Whether a visible file looks like one of COCO's, by its content."""
     if path.suffix.lower() != ".json" or path.name.startswith(".") or not path.is_file():
         return False
-    with path.open("rb") as file:
-        beginning = file.read(BEGINNING)
-        return SIGN.search(beginning) is not None and ANNOTATIONS in beginning + file.read()
+    return SIGN.search(beginning_of(path)) is not None and ANNOTATIONS in path.read_bytes()
 
 
 def coco_files(folder: Path) -> list[Path]:
@@ -155,8 +154,7 @@ def read_coco(path: Path) -> dict[str, Drawing]:
     try:
         return _read(path, path.stat().st_mtime_ns)
     except Exception as error:  # JSON may hold anything.
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
-            f"{path}: expected regions of images as COCO has them, found what cannot be read ({reason[:120]}); save "
-            "them again or leave the file out"
+            f"{path}: expected regions of images as COCO has them, found what cannot be read ({reason_of(error)}); "
+            "save them again or leave the file out"
         ) from error

@@ -32,6 +32,7 @@ import tifffile
 from PIL import Image, UnidentifiedImageError
 
 from ushape.data.nifti import nifti_axes
+from ushape.data.notes import reason_of
 from ushape.errors import DataError
 
 __all__ = [
@@ -191,14 +192,14 @@ def reading(path: Path) -> Iterator[None]:
     except DataError:
         raise
     except Exception as error:  # Decoders of damaged files raise anything, from KeyError to zlib.error.
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = reason_of(error)
         if path.stat().st_size == 0:
             reason = "it is empty"
         elif isinstance(error, UnidentifiedImageError):
             reason = "what is in it is no picture"
         raise DataError(
             f"{path}: expected a readable {suffix} file, found one that is damaged or cut short "
-            f"({reason[:120]}); save it again or leave it out"
+            f"({reason}); save it again or leave it out"
         ) from error
 
 

@@ -153,11 +153,9 @@ def match_files(images: Sequence[Path], masks: Sequence[Path], notes: Notes) -> 
     if len(by_image) == len(by_mask) == 1 and is_nameless(masks[0]):
         chosen, orphans = dict(zip(by_image, masks, strict=True)), []
     if by_mask and by_image and not chosen:
-        what, thing = ("regions", "file") if drawn else ("masks", "mask")
-        like = "a.tif with a.zip, a.geojson or a.json" if drawn else "a.png with a.png or a_mask.png"
         raise DataError(
-            f"{masks[0].parent}: expected {what} named like their images ({like}), found "
-            f"{counted(len(by_mask), thing)} ({told(sorted(by_mask))}) for {counted(len(by_image), 'image')} "
+            f"{masks[0].parent}: expected masks named like their images (a.png with a.png or a_mask.png), found "
+            f"{counted(len(by_mask), 'mask')} ({told(sorted(by_mask))}) for {counted(len(by_image), 'image')} "
             f"({told(sorted(by_image))}); rename them, or list the pairs in a CSV file with the columns image,mask"
         )
     for mask in sorted(orphans):

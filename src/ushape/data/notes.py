@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["Notes", "counted", "first_of", "told"]
+__all__ = ["Notes", "counted", "first_of", "reason_of", "told"]
 
 MAX_NAMES_TOLD = 5
+MAX_REASON = 120  # characters
 
 
 @dataclass
@@ -34,3 +35,8 @@ def first_of(problems: Sequence[str]) -> str:
 def counted(n: int, thing: str) -> str:
     """A number and its noun: '1 image', '3 images'."""
     return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
+
+
+def reason_of(error: Exception) -> str:
+    """What a decoder says is wrong, in one short line; the kind of error where it says nothing."""
+    return (" ".join(str(error).split()) or type(error).__name__)[:MAX_REASON]

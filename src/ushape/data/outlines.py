@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ushape.data.coco import is_coco
-from ushape.data.region_readers import drawings_in
+from ushape.data.region_readers import beginning_of, drawings_in
 
 __all__ = ["outlines_in"]
 
@@ -27,7 +27,6 @@ OUTLINES = {
 }
 # What stands near the beginning of such a file, and not in the notes of a microscope.
 SIGNS = {".xml": re.compile(rb"<annotations?[\s>]")}
-BEGINNING = 4096  # bytes
 
 
 def _is_outlines(path: Path, among_masks: bool) -> bool:
@@ -39,8 +38,7 @@ def _is_outlines(path: Path, among_masks: bool) -> bool:
         return not is_coco(path)
     if suffix not in SIGNS:
         return False
-    with path.open("rb") as file:
-        return SIGNS[suffix].search(file.read(BEGINNING).lower()) is not None
+    return SIGNS[suffix].search(beginning_of(path).lower()) is not None
 
 
 def outlines_in(folders: Sequence[Path], *, among_masks: bool) -> str:

@@ -23,10 +23,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ushape.data.regions import Corners, Drawing, Region, Rings, Stamp, is_around
+from ushape.data.notes import reason_of
+from ushape.data.regions import Corners, Drawing, Region, Rings, Stamp, are_around
 from ushape.errors import DataError
 
-__all__ = ["DRAWING_SUFFIXES", "drawings_in", "is_drawing", "read_drawing"]
+__all__ = ["DRAWING_SUFFIXES", "beginning_of", "drawings_in", "is_drawing", "read_drawing"]
 
 DRAWING_SUFFIXES = (".roi", ".zip", ".geojson", ".json")
 GEOJSON = re.compile(rb'"type"\s*:\s*"Feature')
@@ -38,7 +39,8 @@ FOUND = ("cell", "detection")
 """Kinds of QuPath's objects that a program finds, mostly inside an annotation: where it was to look."""
 
 
-def _beginning(path: Path) -> bytes:
+def beginning_of(path: Path) -> bytes:
+    """The first bytes of a file, which tell what kind of text it is."""
     with path.open("rb") as file:
         return file.read(BEGINNING)
 
@@ -66,7 +68,7 @@ def is_drawing(path: Path) -> bool:
         return bool(_packed(path, ".roi")) or len(_packed(path, ".geojson")) == 1
     if suffix != ".json":
         return True
-    beginning = _beginning(path)
+    beginning = beginning_of(path)
     return any(sign.search(beginning) for sign in (GEOJSON, LABELME))
 
 
@@ -156,14 +158,12 @@ def _read_geojson(path: Path) -> Drawing:
     drawn = [Region(_parts_of(feature.get("geometry")), _class_of(feature)) for feature in features]
     # QuPath's Region* and the like are no objects.
     kept = [bool(region.parts) and (region.is_ignored or not region.name.endswith("*")) for region in drawn]
-    is_found = [(feature.get("properties") or {}).get("objectType") in FOUND for feature in features]
-    found = [region for region, keep, by_program in zip(drawn, kept, is_found, strict=True) if keep and by_program]
-    regions = [
-        region
-        for region, keep, by_program in zip(drawn, kept, is_found, strict=True)
-        if keep and (by_program or region.is_ignored or not is_around(region, found))
-    ]
-    return Drawing(tuple(regions), others=kept.count(False), around=kept.count(True) - len(regions))
+    by_program = [(feature.get("properties") or {}).get("objectType") in FOUND for feature in features]
+    told = [(region, found) for region, found, keep in zip(drawn, by_program, kept, strict=True) if keep]
+    by_hand = [region for region, found in told if not found and not region.is_ignored]
+    around = set(are_around(by_hand, [region for region, found in told if found]))
+    regions = tuple(region for region, _ in told if region not in around)
+    return Drawing(regions, others=kept.count(False), around=len(around))
 
 
 def _rings_of_shape(shape: dict[str, Any]) -> Rings:
@@ -210,12 +210,11 @@ def read_drawing(path: Path) -> Drawing:
         suffix = path.suffix.lower()
         if suffix == ".roi" or (suffix == ".zip" and _packed(path, ".roi")):
             return _read_fiji(path)
-        if suffix == ".json" and not GEOJSON.search(_beginning(path)):
+        if suffix == ".json" and not GEOJSON.search(beginning_of(path)):
             return _read_labelme(path)
         return _read_geojson(path)
     except Exception as error:  # Of damaged files roifile raises anything, and JSON may hold anything.
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
             f"{path}: expected regions as Fiji, QuPath or LabelMe save them, found what cannot be read "
-            f"({reason[:120]}); save them again or leave the file out"
+            f"({reason_of(error)}); save them again or leave the file out"
         ) from error

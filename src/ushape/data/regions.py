@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ushape.data.object_pages import merged_objects
 
-__all__ = ["IGNORED", "Corners", "Drawing", "Region", "Rings", "Stamp", "draw", "has_pixels", "is_around"]
+__all__ = ["IGNORED", "Corners", "Drawing", "Region", "Rings", "Stamp", "are_around", "draw", "has_pixels"]
 
 Corners = NDArray[np.float64]
 Mask = NDArray[np.int32]
@@ -41,8 +41,8 @@ class Stamp:
     size: tuple[int, int]
 
     @classmethod
-    def of(cls, inside: NDArray[np.bool_], row: int = 0, column: int = 0) -> Stamp:
-        """The stamp of a mask (height, width)."""
+    def of(cls, inside: NDArray[np.bool_], row: int, column: int) -> Stamp:
+        """The stamp of a mask (height, width) whose first pixel lies there."""
         return cls(row, column, np.packbits(inside), (inside.shape[0], inside.shape[1]))
 
     @property
@@ -108,18 +108,28 @@ def _area(region: Region) -> float:
     return float(sum(abs(np.sum(a[:, 1] * b[:, 0] - a[:, 0] * b[:, 1])) / 2 for a, b in outer))
 
 
-def is_around(region: Region, found: Sequence[Region]) -> bool:
-    """Whether objects that a program found lie inside a region, and it is much larger than each of them."""
-    if not found:
-        return False
-    middles = np.array([each.parts[0][0].mean(axis=0) for each in found])
+def _around(region: Region, points: Corners) -> NDArray[np.bool_]:
+    """Which of the points (N, 2) lie in a region's rings."""
     starts, ends = (np.concatenate(rings) for rings in zip(*map(_edges, region.parts), strict=True))
-    inside = np.zeros(len(found), np.bool_)
+    inside = np.zeros(len(points), np.bool_)
+    x, y = points.T
     for (x0, y0), (x1, y1) in zip(starts, ends, strict=True):
-        crosses = (y0 <= middles[:, 1]) != (y1 <= middles[:, 1])
-        inside ^= crosses & (middles[:, 0] < x0 + (middles[:, 1] - y0) * (x1 - x0) / ((y1 - y0) or 1))
-    sizes = [_area(each) for each, is_in in zip(found, inside.tolist(), strict=True) if is_in]
-    return bool(sizes) and _area(region) >= AROUND * max(sizes)
+        inside ^= ((y0 <= y) != (y1 <= y)) & (x < x0 + (y - y0) * (x1 - x0) / ((y1 - y0) or 1))
+    return inside
+
+
+def are_around(regions: Sequence[Region], found: Sequence[Region]) -> list[Region]:
+    """The regions that objects which a program found lie in, and that are much larger than each of these."""
+    if not found:
+        return []
+    middles = np.array([each.parts[0][0].mean(axis=0) for each in found])
+    areas = np.array([_area(each) for each in found])
+    around = []
+    for region in regions:
+        inside = np.flatnonzero(_around(region, middles))
+        if len(inside) and _area(region) >= AROUND * areas[inside].max():
+            around.append(region)
+    return around
 
 
 def _inside(rings: Rings, size: tuple[int, int]) -> NDArray[np.intp]:
