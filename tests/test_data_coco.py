@@ -231,6 +231,12 @@ def test_a_damaged_file_is_one_sentence(tmp_path):
     assert data.problems[0].startswith(f"{path}: expected regions of images as COCO has them, found what cannot be re")
     with pytest.raises(DataError, match=re.escape(str(path))):
         read_coco(path)
+    # It is not called something else as well, where masks may lie.
+    (tmp_path / "masks").mkdir()
+    path.rename(tmp_path / "masks" / path.name)
+    problems = open_folder(tmp_path).problems
+    assert sum("COCO" in problem for problem in problems) == 1
+    assert not any("unknown program" in problem for problem in problems)
 
 
 def test_notes_about_images_are_none_of_cocos_files(tmp_path):

@@ -128,6 +128,9 @@ def test_objects_added_by_hand_to_those_that_were_found_are_objects(tmp_path):
     assert np.array_equal(drawn(path, [*found, missed]) == 3, box(9, 12, 2, 8))
     assert np.count_nonzero(drawn(path, [*found, missed, anew]) == 4) == 60 - 32
     assert read_drawing(path).around == 0
+    small = feature([[9, 9], [10, 9], [10, 10], [9, 10]], objectType="detection")
+    over_both = feature([[2, 3], [11, 3], [11, 10], [2, 10]], objectType="annotation")
+    assert drawn(path, [found[0], found[1], small, over_both]).max() == 4  # 63 px are 4 times 1, not 16
     turned = feature(SQUARE, SQUARE[::-1], kind="MultiPolygon", objectType="detection")
     assert drawn(path, [turned, anew]).max() == 2
     larger = feature([[0, 0], [13, 0], [13, 12], [0, 12]], objectType="annotation")

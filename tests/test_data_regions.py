@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from test_data_region_readers import SIZE, SQUARE, box
-from ushape.data.regions import Drawing, Region, draw
+from ushape.data.regions import Drawing, Region, Stamp, draw
 
 
 @given(arrays(np.int8, (6, 2), elements=st.integers(0, 8)), st.integers(0, 1))
@@ -36,3 +36,20 @@ def test_of_classes_each_pixel_holds_the_number():
     assert np.array_equal(draw(unnamed, SIZE, ("background", "foreground")), box(3, 7, 2, 6))
     # Of several classes it could be any.
     assert np.array_equal(draw(unnamed, SIZE, ("background", "cell", "nucleus")), -1 * box(3, 7, 2, 6))
+
+
+def test_a_centre_on_an_edge_lies_in_what_is_below_and_to_the_right_of_it():
+    ring = np.array([[1.5, 1.5], [4.5, 1.5], [4.5, 4.5], [1.5, 4.5]])
+    assert np.array_equal(draw(Drawing((Region(((ring,),)),)), SIZE), box(1, 4, 1, 4))
+
+
+def test_pixels_of_pieces_that_overlap_count_once():
+    """So that what is smaller is on top."""
+    twice = Region(((np.array(SQUARE, float),), (np.array(SQUARE, float),)))
+    larger = Region(((np.array([[2, 3], [7, 3], [7, 7], [2, 7]], float),),))
+    assert np.array_equal(draw(Drawing((twice, larger)), SIZE), 2 * box(3, 7, 2, 7) - box(3, 7, 2, 6))
+
+
+def test_painted_pixels_outside_the_image_are_cut():
+    stamp = Stamp.of(np.ones((5, 6), bool), -2, 11)
+    assert np.array_equal(draw(Drawing((Region((), stamps=(stamp,)),)), SIZE), box(0, 3, 11, 14))

@@ -52,8 +52,7 @@ def _packed(path: Path, ending: str) -> list[str]:
             names = archive.namelist()
     except (OSError, zipfile.BadZipFile):
         return []
-    own = [name for name in names if not name.startswith("__MACOSX") and not Path(name).name.startswith("._")]
-    return [name for name in own if name.lower().endswith(ending)]
+    return [name for name in names if name.lower().endswith(ending) and not Path(name).name.startswith("._")]
 
 
 def is_drawing(path: Path) -> bool:
