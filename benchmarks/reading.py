@@ -2,10 +2,11 @@
 
     python benchmarks/run.py width scale            the runs (or any other list on cells)
     python benchmarks/reading.py [--only TEXT]      a table of them, on the tune parts
+    python benchmarks/reading.py --thresholds       the run's own decision at several thresholds of the mask instead
 
 Few frames have gold truth, and five of them tell little. So these scores are against all frames of the tune part, gold
 truth where there is some and silver elsewhere (the Cell Tracking Challenge's; made by entrants who had trained on both
-sequences). They serve choosing, not reporting.
+sequences), or with `--gold` against gold truth alone. They serve choosing, not reporting.
 """
 
 from __future__ import annotations
@@ -51,19 +52,27 @@ def decisions(own: Decision, default: Decision, kind: str) -> Iterator[tuple[str
         yield f"seeds {seed:g}, merging 1", replace(default, seed_threshold=seed, merging=1.0)
 
 
-def scores_of(run: Path) -> dict[str, list[float]]:
+def thresholds(own: Decision) -> Iterator[tuple[str, Decision]]:
+    """(name, decision): the run's own, and the same with other thresholds of the mask."""
+    yield "the run's own", own
+    for threshold in (0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8):
+        yield f"mask above {threshold:g}", replace(own, mask_threshold=threshold)
+
+
+def scores_of(run: Path, outlines: bool, gold: bool) -> dict[str, list[float]]:
     """The scores by decision, of a run on `learn` against the tune part of its split."""
     split = next(s for s in read_splits().values() if run.name.startswith(f"{s.name}-learn-"))
     model = ushape.load(run, device="cpu", engine="torch")
-    samples = [s for s in open_part(split.parts("tune")[1]).samples if s.annotated and s.complete]
-    masks = [sample.read_mask() for sample in samples]
+    part = open_part(split.parts("tune")[1]).samples
+    samples = [s for s in part if s.annotated and (s.scored if gold else s.complete)]
+    masks = [sample.read_reference() if gold else sample.read_mask() for sample in samples]
     default = default_decision(model.encoding, float(np.median(object_sizes(masks))), masks[0].ndim)
-    tried = dict(decisions(model.decision, default, model.encoding.kind))
+    tried = dict(thresholds(model.decision) if outlines else decisions(model.decision, default, model.encoding.kind))
     tallies = {name: Tally("instances", model.classes) for name in tried}
     for sample, mask in zip(samples, masks, strict=True):
         maps = model.maps(sample.read_image())
         for name, decision in tried.items():
-            tallies[name].add(sample.name, mask, maps_to_instances(maps, model.encoding, decision), complete=True)
+            tallies[name].add(sample.name, mask, maps_to_instances(maps, model.encoding, decision), sample.complete)
     found = {name: tally.evaluation().scores for name, tally in tallies.items()}
     return {name: [scores[key] for key in SCORES] for name, scores in found.items()}
 
@@ -73,6 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", metavar="TEXT", help="runs whose folder's name holds this text")
     parser.add_argument("--folder", type=Path, default=RUNS, help="where run folders lie; default: runs/benchmarks")
+    parser.add_argument("--thresholds", action="store_true", help="the run's own decision at other thresholds")
+    parser.add_argument("--gold", action="store_true", help="score against gold truth alone")
     asked = parser.parse_args(arguments)
     try:
         runs = sorted(path.parent for path in asked.folder.glob("*-learn-*/model.safetensors"))
@@ -82,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Maps of another kind are read by other decisions, so that each kind has a table of its own.
         found: dict[tuple[str, ...], list[dict[str, list[float]]]] = {}
         for run in chosen:
-            scores = scores_of(run)
+            scores = scores_of(run, asked.thresholds, asked.gold)
             found.setdefault(tuple(scores), []).append(scores)
             print(run.name)
             for name, values in scores.items():

@@ -15,6 +15,7 @@ from racing.nnunet import digest
 from speed.counting import count_parameters
 from speed.peers import TextbookUNet
 from ushape.data.dataset import Dataset, Sample
+from ushape.targets.instances import default_decision
 from ushape.targets.maps import Encoding
 from ushape.training.examples import DataSummary
 from ushape.training.rules import choose_encoding
@@ -65,15 +66,17 @@ def test_thresholds_are_tuned_for_objects_and_not_for_classes():
     lesson = make_lesson(disc_dataset(10))
     known = {digest(page.image): page.classes for page in lesson.validation}
 
-    def blurred(image):
-        """Sure where it is right, and a little sure of foreground elsewhere: below 0.3 everything is one object."""
+    def cutting(image):
+        """Right but for a rim through each disc that is none: where what it is is told from 0.6 on, discs are cut."""
         classes = known[digest(image)]
-        foreground = np.where(classes > 0, 0.95, 0.45).astype(np.float32)
-        inside = np.where(classes == 1, 0.9, 0.05).astype(np.float32)
+        foreground = np.where(classes > 0, 1, 0).astype(np.float32)
+        inside = foreground.copy()
+        inside[:, 16::30] *= 0.6
+        inside[:, 17::30] *= 0.6
         return np.stack([1 - foreground, inside, foreground - inside])
 
-    decision = tuned_decision(lesson, blurred)
-    assert 0.5 <= decision.mask_threshold <= 0.7
+    decision = tuned_decision(lesson, cutting)
+    assert decision.merging < 0.6 < default_decision(lesson.encoding).merging
     semantic = replace(lesson, encoding=Encoding("semantic"))
     assert tuned_decision(semantic, lambda image: pytest.fail("nothing to tune")) is None
 

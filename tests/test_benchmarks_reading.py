@@ -1,5 +1,7 @@
 """The table of decisions: a run's own is what `evaluate` says, and runs are found by their names."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -31,12 +33,30 @@ def folder(request, tmp_path):
 
 def test_a_runs_own_decision_scores_as_evaluate_does(folder):
     path, model = folder
-    scores = reading.scores_of(next(path.iterdir()))
+    scores = reading.scores_of(next(path.iterdir()), outlines=False, gold=False)
     expected = model.evaluate(open_part(read_splits()["phantom"].tune)).scores
     assert scores["the run's own"] == [expected[key] for key in reading.SCORES]
     assert len(scores) == {"border": 16, "distance": 17}[model.encoding.kind]
     others = [name for name in scores if name.startswith(("merging", "seeds"))]
     assert any(scores[name] != scores["default"] for name in others)
+
+
+def test_a_runs_own_decision_is_read_at_other_thresholds_of_the_mask(folder):
+    path, _ = folder
+    run = next(path.iterdir())
+    scores = reading.scores_of(run, outlines=True, gold=True)
+    assert list(scores)[:3] == ["the run's own", "mask above 0.3", "mask above 0.4"]
+    assert scores["mask above 0.3"] == scores["the run's own"] != scores["mask above 0.8"]
+
+
+def test_gold_truth_alone_is_what_evaluate_scores_against(folder, monkeypatch):
+    path, _ = folder
+    part = open_part(read_splits()["phantom"].tune)
+    silver = replace(part, samples=(replace(part.samples[0], scored=False), *part.samples[1:]))
+    monkeypatch.setattr(reading, "open_part", lambda _: silver)
+    run = next(path.iterdir())
+    gold, every = (reading.scores_of(run, outlines=True, gold=gold) for gold in (True, False))
+    assert gold["the run's own"] != every["the run's own"]
 
 
 def test_the_table_has_each_run_and_the_mean(folder, capsys):

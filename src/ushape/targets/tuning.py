@@ -45,9 +45,10 @@ def tune_decision(
 ) -> tuple[Decision, float]:
     """The decision that suits validation images, chosen for being stable rather than for a lucky peak.
 
-    Each field is tried over a short list of values while the others stand still, the strongest first. The score of
+    Each field is tried over a short list of values while the others stand still, the strongest first. What few images
+    cannot tell of others is not tried: of the kinds `border` and `distance` seeds, smoothing and the mask. The score of
     a value is averaged with its neighbours', and of the values that are as good as the best, to the tolerance, the
-    middle one is taken: a threshold in the middle of a plateau still holds on the next image. Some 20 decisions
+    middle one is taken: a threshold in the middle of a plateau still holds on the next image. Some 10 to 20 decisions
     are tried in all, so the cost is bounded: each reads every map once.
 
     Args:
@@ -120,12 +121,12 @@ def _choices(encoding: Encoding, typical: float) -> dict[str, list[Any]]:
     if encoding.kind == "semantic":
         del choices["seed_threshold"], choices["smoothing"]
     if encoding.kind in ("border", "distance"):
-        # Seeds and smoothing stand: few validation images cannot tell how crowded the next ones are.
-        del choices["seed_threshold"], choices["smoothing"]
+        # Seeds and smoothing stand: few validation images cannot tell how crowded the next ones are. Nor how wide
+        # outlines are drawn in others: thresholds of the mask that they chose made large cells too wide and cost nuclei
+        # up to a tenth of AP@0.9 (docs/results.md).
+        del choices["seed_threshold"], choices["smoothing"], choices["mask_threshold"]
         least = 0.5 if encoding.kind == "border" else 0.6
         choices = {"merging": [round(least + 0.05 * i, 2) for i in range(7)]} | choices
-        # Nor how wide outlines are drawn in others: 0.3, which some asked for, cost nuclei a tenth of AP@0.9.
-        choices["mask_threshold"] = [0.4, 0.5, 0.6]
     return choices
 
 
