@@ -124,9 +124,8 @@ def default_decision(encoding: Encoding, typical_size: float = 200.0, dims: int 
     """A decision to start from, before any tuning.
 
     Inside a rim the network is sure, and between two cells that touch a little less so: seeds are sought high above
-    one half, more of them than there are cells, and what was cut without a border is put together again; the mask
-    begins above one half too, since rims weigh more where cells touch, and outlines come out too wide. By depth every
-    summit is a seed, and what has no pass worth the name between its summits is put together again.
+    one half, more of them than there are cells, and what was cut without a border is put together again. By depth
+    every summit is a seed, and what has no pass worth the name between its summits is put together again.
 
     Args:
         encoding: of the maps that will be read.
@@ -136,7 +135,7 @@ def default_decision(encoding: Encoding, typical_size: float = 200.0, dims: int 
     seed, mask, merging = {
         "semantic": (0.5, 0.5, 1.0),
         "ridge": (0.8, 0.4, 1.0),
-        "border": (0.995, 0.6, 0.65),
+        "border": (0.995, 0.5, 0.65),
         "distance": (0.7, 0.5, 0.8),
         "label": (0.5, 0.5, 1.0),
     }[encoding.kind]

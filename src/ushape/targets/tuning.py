@@ -122,8 +122,8 @@ def _choices(encoding: Encoding, typical: float) -> dict[str, list[Any]]:
         del choices["seed_threshold"], choices["smoothing"]
     if encoding.kind in ("border", "distance"):
         # Seeds and smoothing stand: few validation images cannot tell how crowded the next ones are. Nor how wide
-        # outlines are drawn in others: thresholds of the mask that they chose made large cells too wide and cost nuclei
-        # up to a tenth of AP@0.9 (docs/results.md).
+        # outlines are drawn in others: what is more likely than not is object. Thresholds of the mask that they chose
+        # drew cells too wide, and cost nuclei up to a tenth of AP@0.9 (docs/results.md).
         del choices["seed_threshold"], choices["smoothing"], choices["mask_threshold"]
         least = 0.5 if encoding.kind == "border" else 0.6
         choices = {"merging": [round(least + 0.05 * i, 2) for i in range(7)]} | choices
