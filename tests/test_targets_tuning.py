@@ -9,7 +9,14 @@ from ushape.scoring.pixels import confusion_matrix, dice_per_class
 from ushape.targets import tuning
 from ushape.targets.instances import Decision, default_decision
 from ushape.targets.maps import Encoding
-from ushape.targets.tuning import THRESHOLDS, count_decisions, few_decisions, tune_decision, tune_threshold
+from ushape.targets.tuning import (
+    OUTLINE_GAIN,
+    THRESHOLDS,
+    count_decisions,
+    few_decisions,
+    tune_decision,
+    tune_threshold,
+)
 
 
 def count_agreement(references, estimates):
@@ -77,7 +84,7 @@ def test_inside_rims_merging_is_tuned_and_seeds_are_not():
 
 
 @pytest.mark.parametrize(("kind", "merging"), [("border", (0.5, 0.8)), ("distance", (0.6, 0.9))])
-def test_tuning_leaves_alone_what_few_images_cannot_tell(kind, merging):
+def test_tuning_stays_where_a_pass_or_a_border_means_something(kind, merging):
     encoding, tried = Encoding(kind), set()
 
     def read(maps, encoding, decision):
@@ -90,10 +97,32 @@ def test_tuning_leaves_alone_what_few_images_cannot_tell(kind, merging):
         tune_decision([maps], [np.ones((4, 4), np.int32)], encoding, lambda references, estimates: 0.0)
     assert (min(d.merging for d in tried), max(d.merging for d in tried)) == merging
     assert len({d.merging for d in tried}) == 7
-    default = default_decision(encoding, 16)
-    assert {(d.seed_threshold, d.mask_threshold, d.smoothing) for d in tried} == {
-        (default.seed_threshold, default.mask_threshold, default.smoothing)
+    assert {d.mask_threshold for d in tried} == {0.4, 0.5, 0.6}
+    assert {(d.seed_threshold, d.smoothing) for d in tried} == {
+        (default_decision(encoding, 16).seed_threshold, default_decision(encoding, 16).smoothing)
     }
+
+
+@pytest.mark.parametrize("kind", ["border", "distance", "ridge"])
+@pytest.mark.parametrize("gain", [0.015, 0.025])
+def test_outlines_are_moved_by_much_only(kind, gain):
+    encoding = Encoding(kind)
+    standing = default_decision(encoding, 16).mask_threshold
+
+    def read(maps, encoding, decision):
+        return np.full(maps.shape[1:], decision.mask_threshold, np.float32)
+
+    def score(references, estimates):
+        # The lower the threshold, the better, and nothing else matters.
+        return 0.5 + gain * (standing - float(estimates[0][0, 0])) / 0.1
+
+    maps = np.zeros((encoding.n_channels, 4, 4), np.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tuning, "maps_to_instances", read)
+        decision, value = tune_decision([maps], [np.ones((4, 4), np.int32)], encoding, score)
+    moved = kind == "ridge" or gain > OUTLINE_GAIN
+    assert decision.mask_threshold == pytest.approx(standing - 0.1 * moved)
+    assert value == pytest.approx(0.5 + gain * moved)
 
 
 def test_tuning_passes_over_values_that_have_no_score():

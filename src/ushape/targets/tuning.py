@@ -27,9 +27,17 @@ from ushape.targets.instances import (
 )
 from ushape.targets.maps import Encoding
 
-__all__ = ["THRESHOLDS", "count_decisions", "few_decisions", "tune_decision", "tune_threshold"]
+__all__ = ["OUTLINE_GAIN", "THRESHOLDS", "count_decisions", "few_decisions", "tune_decision", "tune_threshold"]
 
 Score = Callable[[list[Mask], list[Mask]], float]
+
+OUTLINE_GAIN = 0.02
+"""What a mask's threshold other than one half must gain on the validation images, where rims or depth tell objects.
+
+How wide outlines are drawn in a few images says little of others: thresholds that gained less there drew large cells
+too wide elsewhere, and cost nuclei up to a tenth of AP@0.9 (docs/results.md). A network that is far from sure gains
+more by them.
+"""
 
 THRESHOLDS = (0.4, 0.45, 0.5, 0.55, 0.6)
 """Between two classes. Few images held out may ask for more, which other images then pay for (docs/results.md)."""
@@ -45,10 +53,9 @@ def tune_decision(
 ) -> tuple[Decision, float]:
     """The decision that suits validation images, chosen for being stable rather than for a lucky peak.
 
-    Each field is tried over a short list of values while the others stand still, the strongest first. What few images
-    cannot tell of others is not tried: of the kinds `border` and `distance` seeds, smoothing and the mask. The score of
+    Each field is tried over a short list of values while the others stand still, the strongest first. The score of
     a value is averaged with its neighbours', and of the values that are as good as the best, to the tolerance, the
-    middle one is taken: a threshold in the middle of a plateau still holds on the next image. Some 10 to 20 decisions
+    middle one is taken: a threshold in the middle of a plateau still holds on the next image. Some 20 decisions
     are tried in all, so the cost is bounded: each reads every map once.
 
     Args:
@@ -79,8 +86,12 @@ def tune_decision(
     for field, choices in _choices(encoding, typical).items():
         tried = [replace(decision, **{field: choice}) for choice in choices]
         values = np.array([value(t) for t in tried])
-        if not np.isnan(values).all():
-            decision = tried[_middle_of_plateau(values, tolerance)]
+        if np.isnan(values).all():
+            continue
+        best = tried[_middle_of_plateau(values, tolerance)]
+        of_outlines = field == "mask_threshold" and encoding.kind in ("border", "distance")
+        if not of_outlines or value(best) > value(decision) + OUTLINE_GAIN:
+            decision = best
     return decision, value(decision)
 
 
@@ -121,12 +132,11 @@ def _choices(encoding: Encoding, typical: float) -> dict[str, list[Any]]:
     if encoding.kind == "semantic":
         del choices["seed_threshold"], choices["smoothing"]
     if encoding.kind in ("border", "distance"):
-        # Seeds and smoothing stand: few validation images cannot tell how crowded the next ones are. Nor how wide
-        # outlines are drawn in others: what is more likely than not is object. Thresholds of the mask that they chose
-        # drew cells too wide, and cost nuclei up to a tenth of AP@0.9 (docs/results.md).
-        del choices["seed_threshold"], choices["smoothing"], choices["mask_threshold"]
+        # Seeds and smoothing stand: few validation images cannot tell how crowded the next ones are.
+        del choices["seed_threshold"], choices["smoothing"]
         least = 0.5 if encoding.kind == "border" else 0.6
         choices = {"merging": [round(least + 0.05 * i, 2) for i in range(7)]} | choices
+        choices["mask_threshold"] = [0.4, 0.5, 0.6]
     return choices
 
 
