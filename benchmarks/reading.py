@@ -2,11 +2,13 @@
 
     python benchmarks/run.py width scale            the runs (or any other list on cells)
     python benchmarks/reading.py [--only TEXT]      a table of them, on the tune parts
-    python benchmarks/reading.py --thresholds       the run's own decision at several thresholds of the mask instead
+    python benchmarks/reading.py --thresholds       the run's own decision at several thresholds of the mask instead,
+                                                    the other fields as they were tuned beside its own
+    python benchmarks/reading.py --gold             either, against gold truth alone
 
 Few frames have gold truth, and five of them tell little. So these scores are against all frames of the tune part, gold
 truth where there is some and silver elsewhere (the Cell Tracking Challenge's; made by entrants who had trained on both
-sequences), or with `--gold` against gold truth alone. They serve choosing, not reporting.
+sequences). They serve choosing, not reporting.
 """
 
 from __future__ import annotations
@@ -59,15 +61,21 @@ def thresholds(own: Decision) -> Iterator[tuple[str, Decision]]:
         yield f"mask above {threshold:g}", replace(own, mask_threshold=threshold)
 
 
-def scores_of(run: Path, outlines: bool, gold: bool) -> dict[str, list[float]]:
-    """The scores by decision, of a run on `learn` against the tune part of its split."""
+def scores_of(run: Path, *, by_threshold: bool = False, gold: bool = False) -> dict[str, list[float]]:
+    """The scores by decision, of a run on `learn` against the tune part of its split.
+
+    by_threshold  the run's own decision at several thresholds of the mask, not decisions of several kinds
+    gold          against what is a reference alone, of partial frames too; otherwise against all complete masks
+    """
     split = next(s for s in read_splits().values() if run.name.startswith(f"{s.name}-learn-"))
     model = ushape.load(run, device="cpu", engine="torch")
     part = open_part(split.parts("tune")[1]).samples
     samples = [s for s in part if s.annotated and (s.scored if gold else s.complete)]
     masks = [sample.read_reference() if gold else sample.read_mask() for sample in samples]
     default = default_decision(model.encoding, float(np.median(object_sizes(masks))), masks[0].ndim)
-    tried = dict(thresholds(model.decision) if outlines else decisions(model.decision, default, model.encoding.kind))
+    tried = dict(
+        thresholds(model.decision) if by_threshold else decisions(model.decision, default, model.encoding.kind)
+    )
     tallies = {name: Tally("instances", model.classes) for name in tried}
     for sample, mask in zip(samples, masks, strict=True):
         maps = model.maps(sample.read_image())
@@ -93,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Maps of another kind are read by other decisions, so that each kind has a table of its own.
         found: dict[tuple[str, ...], list[dict[str, list[float]]]] = {}
         for run in chosen:
-            scores = scores_of(run, asked.thresholds, asked.gold)
+            scores = scores_of(run, by_threshold=asked.thresholds, gold=asked.gold)
             found.setdefault(tuple(scores), []).append(scores)
             print(run.name)
             for name, values in scores.items():

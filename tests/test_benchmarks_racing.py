@@ -62,12 +62,12 @@ def test_grey_stored_as_colours_has_one_channel():
     assert (lesson.channels, lesson.training[0].image.shape) == (1, (1, 64, 64))
 
 
-def test_thresholds_are_tuned_for_objects_and_not_for_classes():
+def test_decisions_are_tuned_for_objects_and_not_for_classes():
     lesson = make_lesson(disc_dataset(10))
     known = {digest(page.image): page.classes for page in lesson.validation}
 
     def cutting(image):
-        """Right but for a rim through each disc that is none: where what it is is told from 0.6 on, discs are cut."""
+        """Right, but at 0.6 in two columns through each disc: merged above more than that, discs stay cut."""
         classes = known[digest(image)]
         foreground = np.where(classes > 0, 1, 0).astype(np.float32)
         inside = foreground.copy()

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -33,7 +34,7 @@ def folder(request, tmp_path):
 
 def test_a_runs_own_decision_scores_as_evaluate_does(folder):
     path, model = folder
-    scores = reading.scores_of(next(path.iterdir()), outlines=False, gold=False)
+    scores = reading.scores_of(next(path.iterdir()))
     expected = model.evaluate(open_part(read_splits()["phantom"].tune)).scores
     assert scores["the run's own"] == [expected[key] for key in reading.SCORES]
     assert len(scores) == {"border": 16, "distance": 17}[model.encoding.kind]
@@ -44,19 +45,24 @@ def test_a_runs_own_decision_scores_as_evaluate_does(folder):
 def test_a_runs_own_decision_is_read_at_other_thresholds_of_the_mask(folder):
     path, _ = folder
     run = next(path.iterdir())
-    scores = reading.scores_of(run, outlines=True, gold=True)
+    scores = reading.scores_of(run, by_threshold=True)
     assert list(scores)[:3] == ["the run's own", "mask above 0.3", "mask above 0.4"]
     assert scores["mask above 0.3"] == scores["the run's own"] != scores["mask above 0.8"]
 
 
 def test_gold_truth_alone_is_what_evaluate_scores_against(folder, monkeypatch):
-    path, _ = folder
+    path, model = folder
     part = open_part(read_splits()["phantom"].tune)
-    silver = replace(part, samples=(replace(part.samples[0], scored=False), *part.samples[1:]))
-    monkeypatch.setattr(reading, "open_part", lambda _: silver)
-    run = next(path.iterdir())
-    gold, every = (reading.scores_of(run, outlines=True, gold=gold) for gold in (True, False))
-    assert gold["the run's own"] != every["the run's own"]
+    # Silver truth, a reference that differs from what is learnt, a reference that is not complete, and gold truth.
+    silver, partial, cut, *rest = part.samples
+    silver = replace(silver, scored=False)
+    partial = replace(partial, reference=lambda: np.full_like(partial.read_mask(), 1))
+    cut = replace(cut, complete=False)
+    part = replace(part, samples=(silver, partial, cut, *rest))
+    monkeypatch.setattr(reading, "open_part", lambda _: part)
+    expected = model.evaluate(part).scores
+    gold, every = (reading.scores_of(next(path.iterdir()), gold=gold)["the run's own"] for gold in (True, False))
+    assert gold == [expected[key] for key in reading.SCORES] != every
 
 
 def test_the_table_has_each_run_and_the_mean(folder, capsys):

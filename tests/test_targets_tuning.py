@@ -1,5 +1,7 @@
 """Choosing a decision: the middle of a plateau rather than a spike, and nothing but what validation images can tell."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -103,26 +105,41 @@ def test_tuning_stays_where_a_pass_or_a_border_means_something(kind, merging):
     }
 
 
-@pytest.mark.parametrize("kind", ["border", "distance", "ridge"])
-@pytest.mark.parametrize("gain", [0.015, 0.025])
-def test_outlines_are_moved_by_much_only(kind, gain):
+def tuned_by(score, kind):
+    """The decision on 1 image by a score of decisions."""
     encoding = Encoding(kind)
-    standing = default_decision(encoding, 16).mask_threshold
-
-    def read(maps, encoding, decision):
-        return np.full(maps.shape[1:], decision.mask_threshold, np.float32)
-
-    def score(references, estimates):
-        # The lower the threshold, the better, and nothing else matters.
-        return 0.5 + gain * (standing - float(estimates[0][0, 0])) / 0.1
-
     maps = np.zeros((encoding.n_channels, 4, 4), np.float32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tuning, "maps_to_instances", read)
-        decision, value = tune_decision([maps], [np.ones((4, 4), np.int32)], encoding, score)
-    moved = kind == "ridge" or gain > OUTLINE_GAIN
-    assert decision.mask_threshold == pytest.approx(standing - 0.1 * moved)
-    assert value == pytest.approx(0.5 + gain * moved)
+        patch.setattr(tuning, "maps_to_instances", lambda maps, encoding, decision: decision)
+        return tune_decision([maps], [np.ones((4, 4), np.int32)], encoding, lambda references, read: score(read[0]))
+
+
+@pytest.mark.parametrize("kind", ["border", "distance", "ridge", "semantic"])
+@pytest.mark.parametrize("way", [-0.1, 0.1])
+@pytest.mark.parametrize("gain", [0.015, 0.025])
+def test_outlines_are_moved_by_much_only(kind, way, gain):
+    standing = default_decision(Encoding(kind), 16).mask_threshold
+    decision, value = tuned_by(lambda d: 0.5 + gain * min(1, (d.mask_threshold - standing) / way), kind)
+    moves = kind in ("ridge", "semantic") or gain > OUTLINE_GAIN
+    if kind in ("border", "distance"):
+        assert decision.mask_threshold == pytest.approx(standing + way * moves)
+    assert value == pytest.approx(0.5 + gain * moves)
+
+
+@pytest.mark.parametrize("kind", ["border", "distance"])
+def test_what_merges_and_what_is_too_small_moves_by_little_too(kind):
+    default = default_decision(Encoding(kind), 16)
+    merging = tuned_by(lambda d: 0.5 - 0.1 * abs(d.merging - default.merging + 0.05), kind)[0]
+    assert merging == replace(default, merging=merging.merging)
+    assert merging.merging == pytest.approx(default.merging - 0.05)
+    size = tuned_by(lambda d: 0.5 + 0.005 * (d.min_size >= 2), kind)[0]
+    assert size.min_size == 2
+
+
+def test_outlines_are_moved_where_one_half_has_no_score():
+    known = {0.4: 0.3, 0.5: float("nan"), 0.6: 0.1}
+    decision, value = tuned_by(lambda d: known[d.mask_threshold], "border")
+    assert (decision.mask_threshold, value) == (0.4, 0.3)
 
 
 def test_tuning_passes_over_values_that_have_no_score():

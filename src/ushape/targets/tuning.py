@@ -29,14 +29,14 @@ from ushape.targets.maps import Encoding
 
 __all__ = ["OUTLINE_GAIN", "THRESHOLDS", "count_decisions", "few_decisions", "tune_decision", "tune_threshold"]
 
+RIMS_AND_DEPTH = ("border", "distance")
 Score = Callable[[list[Mask], list[Mask]], float]
 
 OUTLINE_GAIN = 0.02
 """What a mask's threshold other than one half must gain on the validation images, where rims or depth tell objects.
 
-How wide outlines are drawn in a few images says little of others: thresholds that gained less there drew large cells
-too wide elsewhere, and cost nuclei up to a tenth of AP@0.9 (docs/results.md). A network that is far from sure gains
-more by them.
+How wide outlines are drawn in a few images says little of others: thresholds that gained less drew the cells of one
+data set too wide, and cost nuclei AP@0.9 (docs/results.md). A network that is far from sure gains more by them.
 """
 
 THRESHOLDS = (0.4, 0.45, 0.5, 0.55, 0.6)
@@ -55,14 +55,15 @@ def tune_decision(
 
     Each field is tried over a short list of values while the others stand still, the strongest first. The score of
     a value is averaged with its neighbours', and of the values that are as good as the best, to the tolerance, the
-    middle one is taken: a threshold in the middle of a plateau still holds on the next image. Some 20 decisions
-    are tried in all, so the cost is bounded: each reads every map once.
+    middle one is taken: a threshold in the middle of a plateau still holds on the next image. Of the kinds `border` and
+    `distance` the mask's threshold moves only for a gain above `OUTLINE_GAIN`. Some 10 to 20 decisions are tried in all
+    (`count_decisions`), so the cost is bounded: each reads every map once.
 
     Args:
         maps: (K, *space) probabilities of each validation image.
         references: (*space) instances of the same images.
         encoding: of the maps.
-        score: (references, estimates) -> a number, the larger the better; nan says nothing.
+        score: (references, estimates) -> a number from 0 to 1, the larger the better; nan says nothing.
         tolerance: differences of the score up to this do not count.
 
     Returns:
@@ -89,8 +90,9 @@ def tune_decision(
         if np.isnan(values).all():
             continue
         best = tried[_middle_of_plateau(values, tolerance)]
-        of_outlines = field == "mask_threshold" and encoding.kind in ("border", "distance")
-        if not of_outlines or value(best) > value(decision) + OUTLINE_GAIN:
+        of_outlines = field == "mask_threshold" and encoding.kind in RIMS_AND_DEPTH
+        # Not `>`: where one half has no score, any that has one is better.
+        if not of_outlines or not value(best) <= value(decision) + OUTLINE_GAIN:
             decision = best
     return decision, value(decision)
 
@@ -131,7 +133,7 @@ def _choices(encoding: Encoding, typical: float) -> dict[str, list[Any]]:
     }
     if encoding.kind == "semantic":
         del choices["seed_threshold"], choices["smoothing"]
-    if encoding.kind in ("border", "distance"):
+    if encoding.kind in RIMS_AND_DEPTH:
         # Seeds and smoothing stand: few validation images cannot tell how crowded the next ones are.
         del choices["seed_threshold"], choices["smoothing"]
         least = 0.5 if encoding.kind == "border" else 0.6
