@@ -27,13 +27,15 @@ from ushape.targets.instances import (
 )
 from ushape.targets.maps import Encoding
 
-__all__ = ["OUTLINE_GAIN", "THRESHOLDS", "count_decisions", "few_decisions", "tune_decision", "tune_threshold"]
+__all__ = ["THRESHOLDS", "count_decisions", "few_decisions", "tune_decision", "tune_threshold"]
 
-RIMS_AND_DEPTH = ("border", "distance")
 Score = Callable[[list[Mask], list[Mask]], float]
 
+RIMS_AND_DEPTH = ("border", "distance")
+"""Kinds whose landscape tells objects apart by itself, so that the mask is no more than their outlines."""
+
 OUTLINE_GAIN = 0.02
-"""What a mask's threshold other than one half must gain on the validation images, where rims or depth tell objects.
+"""Mean AP over IoU 0.5 to 0.95 that another threshold of the mask must gain on the validation images of these kinds.
 
 How wide outlines are drawn in a few images says little of others: thresholds that gained less drew the cells of one
 data set too wide, and cost nuclei AP@0.9 (docs/results.md). A network that is far from sure gains more by them.
