@@ -33,6 +33,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ushape.data.nifti import nifti_axes
 from ushape.data.notes import reason_of
+from ushape.data.tiff_sets import own_part
 from ushape.errors import DataError
 
 __all__ = [
@@ -276,20 +277,33 @@ def _check_axes(shape: Shape, axes: str, path: Path) -> str:
     return letters
 
 
+def _makes_sense(tiff: tifffile.TiffFile) -> bool:
+    """False for a TIFF whose OME-XML does not fit what is in it."""
+    try:
+        return not tiff.is_ome or bool(tiff.series)
+    except Exception:
+        if not tiff.is_ome:
+            raise
+        return False
+
+
 @contextmanager
 def open_tiff(path: Path) -> Iterator[tifffile.TiffFile]:
-    """A TIFF; one whose OME-XML makes no sense as if it had none, because its pixels are sound."""
+    """A TIFF, without what other files of its set hold (`tiff_sets`).
+
+    One whose OME-XML makes no sense is read as if it had none, because its pixels are sound.
+    """
     with tifffile.TiffFile(path) as tiff:
-        try:
-            senseless = tiff.is_ome and not tiff.series
-        except Exception:
-            if not tiff.is_ome:
-                raise
-            senseless = True
-        if not senseless:
+        told = own_part(tiff, path)
+        if not told and _makes_sense(tiff):
             yield tiff
             return
-    with tifffile.TiffFile(path, is_ome=False) as tiff:
+    if told:
+        with tifffile.TiffFile(path, **told) as tiff:
+            if _makes_sense(tiff):
+                yield tiff
+                return
+    with tifffile.TiffFile(path, is_mmstack=told.get("is_mmstack"), is_ome=False) as tiff:
         yield tiff
 
 
