@@ -1,6 +1,7 @@
 """The command line: one journey end to end, one line for every mistake, JSON where it is asked for."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -35,6 +36,32 @@ def ushape(*arguments):
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result.exit_code, result.stdout, result.stderr
+
+
+def test_file_names_in_no_encoding_are_worked_with(tmp_path):
+    """Names from old archives on Linux; what they are printed as does not matter, what was computed does."""
+    data, run = tmp_path / "data", tmp_path / "run"
+    for i in range(3):
+        image, mask = disc_image(i)
+        for folder, array in (("images", image[0]), ("masks", mask.astype(np.uint16))):
+            (data / folder).mkdir(parents=True, exist_ok=True)
+            tifffile.imwrite(data / folder / f"{i}0\udcb5m.tif", array)
+
+    def main(*arguments):
+        command = [sys.executable, "-c", "from ushape.cli import main; main()", *map(str, arguments)]
+        environment = os.environ | {"PYTHONIOENCODING": "utf-8"}
+        return subprocess.run(command, capture_output=True, check=False, env=environment)
+
+    for arguments in (
+        ("train", data, "-o", run, "--steps", 2, *TINY),
+        ("predict", run, data / "images", "-o", tmp_path / "out", "--save", "labels,table"),
+        ("evaluate", run, data, "--csv", tmp_path / "scores.csv"),
+        ("score", data / "masks", tmp_path / "out", "--csv", tmp_path / "again.csv"),
+    ):
+        done = main(*arguments)
+        assert done.returncode == 0, done.stderr.decode(errors="replace")
+    assert (tmp_path / "out" / "00\udcb5m.tif").exists()
+    assert b"00\xb5m" in (tmp_path / "scores.csv").read_bytes()
 
 
 def fails(*arguments):

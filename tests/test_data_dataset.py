@@ -83,6 +83,13 @@ def test_each_of_a_few_groups_is_split():
     assert {s.group for s in training.samples} == {s.group for s in validation.samples} == {"a", "b"}
 
 
+def test_frames_without_positions_are_in_the_order_of_their_numbers():
+    """As text, img10 comes before img2, and what is held out would lie beside what is learnt from."""
+    training, validation = split_validation(dataset(*[sample(f"img{i}", "a") for i in range(1, 31)]))
+    assert names(training) == [f"img{i}" for i in range(1, 23)]
+    assert names(validation) == [f"img{i}" for i in range(25, 31)]
+
+
 def test_many_groups_are_held_out_whole():
     samples = [s for group in "abcdefghij" for s in stack(3, group)]
     training, validation = split_validation(dataset(*samples))
@@ -112,6 +119,12 @@ def test_unannotated_samples_are_in_neither_part():
 def test_one_annotated_image_cannot_be_split():
     with pytest.raises(DataError, match=r"cells: expected at least 2 annotated images .*found 1; annotate more"):
         split_validation(dataset(sample("a"), sample("b", mask=None)))
+
+
+def test_the_fingerprint_takes_names_in_no_encoding(tmp_path):
+    path = tmp_path / "10\udcb5m.tif"
+    path.write_bytes(b"123")
+    assert dataset(sample("10\udcb5m", files=(path,))).fingerprint != dataset(sample("10m")).fingerprint
 
 
 def test_the_fingerprint_sees_names_annotation_and_file_sizes(tmp_path):

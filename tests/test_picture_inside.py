@@ -102,6 +102,13 @@ def test_the_object_at_a_pixel_is_asked_about(monkeypatch):
     assert not seen["where"][4, 4]
 
 
+@pytest.mark.parametrize("place", [(40, 4), (4, 48), (-1, 4), (5,), (1, 2, 3)])
+def test_a_pixel_outside_the_image_cannot_be_asked_about(place):
+    found = ",".join(map(str, place))
+    with pytest.raises(RecipeError, match=rf"expected a pixel of the image, .* 40 x 48, found {found}; choose another"):
+        saliency_plate(segmenter(), image_of(), place, n_samples=1)
+
+
 def test_a_place_to_ask():
     labels = np.zeros((9, 11), np.int32)
     assert place_to_ask(labels) == (4, 5)

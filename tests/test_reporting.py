@@ -1,14 +1,34 @@
 """The report of a run: filled from the session, for each task."""
 
 import json
+import math
 import re
+
+import numpy as np
+import pytest
 
 from conftest import disc_dataset
 from test_training_classifying import SETTINGS as LABEL_SETTINGS
 from test_training_classifying import striped
+from ushape.data.dataset import Sample
+from ushape.reporting import score_of
 from ushape.run import train_run
+from ushape.training.examples import Example
 
 TINY = ("network.channels=4", "network.depth=3", "patch=[32, 32]")
+
+
+def example(mask, complete=True):
+    return Example(Sample("a", lambda: mask[None], lambda: mask, complete=complete), mask[None], mask)
+
+
+@pytest.mark.parametrize(("task", "name"), [("instances", "AP@0.5"), ("semantic", "mean Dice")])
+def test_an_image_that_has_no_score_has_no_perfect_one(task, name):
+    mask = np.zeros((4, 5), np.int32)
+    assert score_of({name: 0.5}, task, example(mask)) == (name, 0.5)
+    assert score_of({}, task, example(mask)) == (name, 1.0)  # nothing there, and nothing found
+    assert math.isnan(score_of({}, task, example(mask, complete=False))[1])
+    assert math.isnan(score_of({}, task, example(mask - 1))[1])  # all of it is ignored
 
 
 def page(folder):

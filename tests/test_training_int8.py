@@ -281,6 +281,15 @@ def test_images_that_calibrate_nothing_are_told_where_others_judge(quantiser):
     assert (found.calibrated, found.judged, found.problems) == (2, 1, ("before", "disc0: broken"))
 
 
+def test_images_that_have_no_score_cannot_judge(quantiser):
+    """With some of its objects missing in each mask, nothing is known about what else is found."""
+    shown, data = quantiser(), disc_dataset(3)
+    partial = replace(data, samples=tuple(replace(s, complete=False) for s in data.samples), name="partial")
+    with pytest.raises(DataError, match=r"^partial: expected images that .* by AP@0\.5:0\.95, .* with --val$"):
+        quantise(small_model("instances", precision="float32"), data, partial)
+    assert not shown
+
+
 @WITH_OPENVINO
 def test_the_copy_is_compared_with_pytorch_whatever_the_model_is_run_by(quantiser, monkeypatch):
     quantiser()

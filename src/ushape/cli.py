@@ -8,6 +8,7 @@ Everything heavy is imported inside the command that needs it, so that `--help` 
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import sys
@@ -137,7 +138,9 @@ def demo(
         Path | None,
         typer.Option("-o", "--output", help="The run folder; default runs/demo, or the next free number behind it."),
     ] = None,
-    minutes: Annotated[float, typer.Option(help="Time budget, everything included.")] = 1.5,
+    minutes: Annotated[
+        float, typer.Option(help="Time budget of the training, its report included; scores of fresh images come after.")
+    ] = 1.5,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -472,7 +475,7 @@ def show(
         str | None,
         typer.Argument(
             help="A run folder or model file (default: the paper's U-Net), or DATA for borders and augmentation "
-            "(default: phantom:train)."
+            "(default for the latter: phantom:train)."
         ),
     ] = None,
     image: Annotated[Path | None, typer.Argument(help="An image file, to look inside a model at, or to tile.")] = None,
@@ -543,6 +546,10 @@ def info(model: ModelArgument, as_json: Json = False, debug: Debug = False) -> N
 
 def main(run: Callable[[], Any] = app) -> None:
     """The entry point."""
+    for stream in (sys.stdout, sys.stderr):
+        # File names may be in no encoding, and what was computed is to be told all the same.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     run()
 
 

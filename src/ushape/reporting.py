@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ushape.network.hardware import describe_device, peak_memory
 from ushape.picture.mistakes import Mistake
 from ushape.picture.report import Panel, Report, write_report
 from ushape.scoring.sizes import Sizes, measure_sizes
+from ushape.training.examples import Example
 from ushape.training.planning import Planned
 from ushape.training.session import Session, versions
 
@@ -28,10 +30,14 @@ FIRST = {
 """The scores in large type, by task."""
 
 
-def score_of(row: dict[str, Any], task: str) -> tuple[str, float]:
-    """(name, value) of the score that pictures are ordered by."""
+def score_of(row: dict[str, Any], task: str, example: Example) -> tuple[str, float]:
+    """(name, value) of the score that pictures are ordered by; NaN where there is none.
+
+    An image in which nothing is and nothing was found has no score either, but is right.
+    """
     name = "AP@0.5" if task == "instances" else "mean Dice"
-    return name, float(row.get(name, 1.0))
+    is_reference = example.sample.complete and bool((example.mask >= 0).any())
+    return name, float(row.get(name, 1.0 if is_reference else math.nan))
 
 
 def panels(planned: Planned, evaluation: Evaluation, labels: Labels) -> tuple[Panel, ...]:
@@ -42,7 +48,8 @@ def panels(planned: Planned, evaluation: Evaluation, labels: Labels) -> tuple[Pa
     examples = {example.sample.name: example for example in planned.validation}
     made = []
     for row in evaluation.rows:
-        example, (name, value) = examples[row["name"]], score_of(row, task)
+        example = examples[row["name"]]
+        name, value = score_of(row, task, example)
         image, mask, estimate, note = example.image, example.mask, labels[row["name"]], ""
         if mask.ndim == 3:
             middle, note = mask.shape[0] // 2, f"slice {mask.shape[0] // 2 + 1} of {mask.shape[0]}"

@@ -135,7 +135,8 @@ def train(
 ) -> Model:
     """Train a model on a dataset, a folder or a catalog name.
 
-    minutes     time budget with everything included, an upper bound; 10 where neither it nor `steps` is given
+    minutes     time budget with everything included, an upper bound; 10 where neither it nor `steps` is given. Reading
+                data counts where they are named; a Dataset has been opened already
     steps       train exactly so many steps instead; on a CPU the same steps and seed give the same weights
     validation  data to choose the best weights and the thresholds by; default: a part of `dataset` is held out
     recipe      `auto`, `paper` or a TOML file
@@ -146,6 +147,7 @@ def train(
     """
     from ushape.data.catalog import open_dataset
 
+    clock = Clock()
     if not isinstance(dataset, Dataset):
         dataset = open_dataset(dataset)
     if validation is not None and not isinstance(validation, Dataset):
@@ -163,5 +165,6 @@ def train(
         resume=resume,
         start=Path(start) if isinstance(start, str) else start,
         keep_folder=output is not None,
+        clock=clock,
         listener=listener,
     ).model

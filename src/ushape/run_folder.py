@@ -85,7 +85,7 @@ class Logged(Listener):
 
     def write(self, text: str) -> None:
         """Add a line with the time of day; what cannot be written is no reason to stop training."""
-        with suppress(OSError), self.path.open("a", encoding="utf-8") as file:
+        with suppress(OSError), self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {text.strip()}\n")
 
     def words(self, text: str) -> None:

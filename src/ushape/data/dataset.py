@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -186,16 +187,16 @@ class Dataset:
     @property
     def fingerprint(self) -> str:
         """A short hash of task, names, annotation, sizes of files and ends of some: the same data gives the same."""
-        digest = hashlib.sha256(f"{self.task}|{self.classes}".encode())
+        digest = hashlib.sha256(encoded(f"{self.task}|{self.classes}"))
         sizes: dict[Path, int] = {}
         for sample in self.samples:
             annotation = f"{sample.mask is not None}|{sample.scored}|{sample.complete}|{sample.emphasis}|{sample.label}"
-            digest.update(f"|{sample.name}|{sample.group}|{sample.position}|{annotation}".encode())
+            digest.update(encoded(f"|{sample.name}|{sample.group}|{sample.position}|{annotation}"))
             for path in sample.files:
                 # Thousands of samples may lie in one file.
                 if path not in sizes:
                     sizes[path] = path.stat().st_size if path.exists() else 0
-                digest.update(f"|{path.name}|{sizes[path]}".encode())
+                digest.update(encoded(f"|{path.name}|{sizes[path]}"))
         # Files of equal names and sizes may hold other pixels.
         there = [path for path in sizes if path.exists()]
         for path in there[:: max(1, len(there) // FILES_SAMPLED)]:
@@ -205,12 +206,23 @@ class Dataset:
         return digest.hexdigest()[:16]
 
 
+def encoded(text: str) -> bytes:
+    """UTF-8, with the bytes of file names that are none as they are."""
+    return text.encode(errors="surrogateescape")
+
+
+def numbers_as_such(name: str) -> tuple[str | int, ...]:
+    """What names are ordered by, so that img9 comes before img10."""
+    return tuple(int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", name)))
+
+
 def split_validation(dataset: Dataset, fraction: float = 0.2, gap: int = 2) -> tuple[Dataset, Dataset]:
     """(training, validation) of the annotated samples; a pure function of the dataset.
 
     With at least five groups, every 1/fraction-th group is held out whole. With fewer, neighbours are not independent,
     so the last `fraction` of each group by position is held out, behind a gap of `gap` unused samples (fewer when the
-    group is short). A single sample cannot be split here: DataError says so.
+    group is short); by the numbers in their names where positions are not known. A single sample cannot be split here:
+    DataError says so.
     """
     samples = dataset.annotated.samples
     if len(samples) < 2:
@@ -232,7 +244,7 @@ def split_validation(dataset: Dataset, fraction: float = 0.2, gap: int = 2) -> t
             (validation if index % every == every // 2 else training).extend(groups[name])
     else:
         for name in sorted(groups):
-            members = sorted(groups[name], key=lambda s: (s.position, s.name))
+            members = sorted(groups[name], key=lambda s: (s.position, numbers_as_such(s.name), s.name))
             if len(members) < 2:
                 training.extend(members)
                 continue

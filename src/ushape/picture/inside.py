@@ -284,9 +284,18 @@ def _place(model: Model, seen: Seen) -> tuple[int, ...]:
 
 
 def _region(model: Model, seen: Seen, place: Sequence[int] | None) -> tuple[NDArray[np.bool_], tuple[int, ...]]:
-    """The object at a pixel, or the connected pixels of its class there; and that pixel."""
+    """The object at a pixel, or the connected pixels of its class there; and that pixel.
+
+    RecipeError when the image has no such pixel.
+    """
     labels = model.decide(model.maps(seen.shown)).labels
     at = tuple(place) if place is not None else place_to_ask(labels)
+    if len(at) != labels.ndim or not all(0 <= i < n for i, n in zip(at, labels.shape, strict=True)):
+        sizes = " x ".join(map(str, labels.shape))
+        raise RecipeError(
+            f"expected a pixel of the image, {labels.ndim} numbers inside {sizes}, found "
+            f"{','.join(map(str, at))}; choose another with --at"
+        )
     pieces, _ = ndimage.label(labels == labels[at])
     region: NDArray[np.bool_] = pieces == pieces[at]
     return region, at

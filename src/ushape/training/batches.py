@@ -67,7 +67,7 @@ def to_training_image(
     # Evenly thinned rather than drawn: no randomness outside the keyed draws. Copied, or all of them stay in memory.
     foreground = tuple(pixels[:: max(1, len(pixels) // FOREGROUND_PIXELS)].copy() for pixels in found if len(pixels))
     return TrainingImage(
-        torch.from_numpy(np.concatenate(planes).astype(np.float32)).to(device),
+        torch.from_numpy(np.concatenate(planes).astype(np.float32, copy=False)).to(device),
         image.shape[0],
         foreground,
         emphasis,

@@ -32,7 +32,7 @@ METADATA_KEY = "ushape-checkpoint"
 def write_text(path: Path, text: str) -> None:
     """Write a text file, complete or not at all."""
     temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names may be in no encoding
     os.replace(temporary, path)
 
 

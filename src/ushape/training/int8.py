@@ -139,10 +139,18 @@ def compared(
 ) -> tuple[Quantised, Conversion]:
     """(what the copy is worth, the copy)."""
 
-    def score(each: Model) -> Evaluation:
-        return each.evaluate(division.judged)
-
     tiles, name = [tile for image in by_image for tile in image], MAIN_SCORE[model.task]
+
+    def score(each: Model) -> Evaluation:
+        found = each.evaluate(division.judged)
+        if name not in found.scores:
+            # Where references are incomplete, what is not in them may be there all the same.
+            raise DataError(
+                f"{division.judged.name}: expected images that can be scored by {name}, to judge the copy by, found "
+                "none: their masks lack objects, or hold none; judge by other images, with --val"
+            )
+        return found
+
     reference = score(replace(model, engine="torch"))
     copy, candidate = make_copy(model, tiles)
     estimate = score(candidate)
