@@ -64,6 +64,20 @@ def test_file_names_in_no_encoding_are_worked_with(tmp_path):
     assert b"00\xb5m" in (tmp_path / "scores.csv").read_bytes()
 
 
+def test_a_wrong_file_for_the_rows_is_told_before_anything_is_computed(tmp_path, monkeypatch):
+    """Scores that are there when their file cannot be written would be lost."""
+    monkeypatch.setattr("ushape.model.load", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr("ushape.files.score_files", lambda *_, **__: pytest.fail("scored"))
+    for arguments in (("evaluate", "run", "data"), ("score", "a", "b")):
+        status, _, told = ushape(*arguments, "--csv", tmp_path)
+        assert status == 1
+        assert "expected a file for the rows, found a folder" in told
+    (tmp_path / "file").touch()
+    status, _, told = ushape("score", "a", "b", "--csv", tmp_path / "file" / "rows.csv")
+    assert status == 1
+    assert told.startswith("error: ")
+
+
 def fails(*arguments):
     """The one line a failing command prints; no traceback, status 1."""
     status, _, words = ushape(*arguments)

@@ -1,7 +1,9 @@
 """The held-out images: what looking at them takes, which of them and how much of each the minutes have room for."""
 
+import weakref
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ import torch
 from conftest import disc_dataset, disc_image
 from test_training_session import TINY
 from ushape.data.dataset import Sample
+from ushape.model import Model
 from ushape.run import train_run
+from ushape.targets.maps import Encoding
 from ushape.training.clock import Clock, Pace
 from ushape.training.listening import Listener
 from ushape.training.planning import make_plan
@@ -82,6 +86,29 @@ def test_what_an_image_takes_is_of_the_average_size_of_those_that_are_watched(si
     assert (max(example.mask.size for example in held.watched) < 64 * 64) == (changed == "windows")
     held.watch(model)
     check()
+
+
+@pytest.mark.parametrize(("n_classes", "n_kept"), [(2, 2), (3, 1)])
+def test_maps_are_kept_only_where_several_thresholds_read_them(n_classes, n_kept, monkeypatch):
+    """With many classes those of all watched images are large: only the one at hand is there."""
+    session = sized_session((64, 64, 64, 64), monkeypatch)
+    held, model, seen = session.validation, session.model(session.state.average), []
+    held.recipe = replace(held.recipe, encoding=Encoding("semantic", n_classes=n_classes))
+    held.judge = replace(held.judge, task="semantic", classes=("a", "b", "c")[:n_classes])
+    made, kept = held.estimates, []
+
+    def estimates(model):
+        for maps, labels in made(model):
+            maps = maps[:1].repeat(n_classes, axis=0)
+            seen.append(weakref.ref(maps))
+            yield maps, np.minimum(labels, n_classes - 1)
+            del maps
+            kept.append(sum(each() is not None for each in seen))
+
+    monkeypatch.setattr(held, "estimates", estimates)
+    monkeypatch.setattr(Model, "decide", lambda self, maps: SimpleNamespace(labels=np.zeros(maps.shape[1:], np.int32)))
+    assert 0 <= held.watch(model) <= 1
+    assert kept == [1, n_kept]
 
 
 @pytest.mark.parametrize("held_out", [False, True])

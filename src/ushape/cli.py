@@ -328,8 +328,11 @@ def evaluate(
 ) -> None:
     """Predict the images of DATA and score the result against their masks."""
     with answering(as_json, debug) as out:
+        from ushape.files import make_room_for_rows
         from ushape.model import load
 
+        if csv is not None:
+            make_room_for_rows(csv)
         loaded = load(model, device=device, engine=engine.engine).settled()
         dataset = open_data(data, out, loaded.task, loaded.classes)
         warning = loaded.has_seen(dataset)
@@ -401,8 +404,10 @@ def score(
 ) -> None:
     """Score masks made by any tool: REFERENCE first, ESTIMATE second."""
     with answering(as_json, debug) as out:
-        from ushape.files import score_files
+        from ushape.files import make_room_for_rows, score_files
 
+        if csv is not None:
+            make_room_for_rows(csv)
         show_scores(out, score_files(reference, estimate, classes=classes, say=out.say), csv)
 
 

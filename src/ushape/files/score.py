@@ -30,7 +30,7 @@ from ushape.files.sentences import Reasons
 from ushape.files.table import write_table
 from ushape.tally import Evaluation, Tally, pieces
 
-__all__ = ["evaluation_to_dict", "score_files", "write_rows"]
+__all__ = ["evaluation_to_dict", "make_room_for_rows", "score_files", "write_rows"]
 
 MASKS_LOOKED_AT = 20
 """Masks that are asked whether they look like classes, at most."""
@@ -362,13 +362,21 @@ def evaluation_to_dict(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def write_rows(path: Path, evaluation: Evaluation) -> None:
-    """The scores of each image as CSV: one row per image, one column per score, empty where a score is undefined.
+def make_room_for_rows(path: Path) -> None:
+    """Make the folder of `write_rows`' file. Asked first, so that nothing computed is lost to a wrong name.
 
-    The file appears, or replaces another, only when it is complete.
+    DataError where a file cannot be there.
     """
     path = Path(path)
     if path.is_dir():
         raise DataError(f"{path}: expected a file for the rows, found a folder; name a file in it, such as scores.csv")
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_table(path, evaluation.rows)
+
+
+def write_rows(path: Path, evaluation: Evaluation) -> None:
+    """The scores of each image as CSV: one row per image, one column per score, empty where a score is undefined.
+
+    The file appears, or replaces another, only when it is complete.
+    """
+    make_room_for_rows(path)
+    write_table(Path(path), evaluation.rows)

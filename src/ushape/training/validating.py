@@ -66,8 +66,8 @@ class Validation:
         self.window: int | None = None  # pixels of each image that are looked at; None for all
         self.networks = 1  # as many answer together at the end
         self.n_tuned = 0  # images that thresholds were tuned on
-        # Of an image that is watched: once to time it, and by each of the decisions that tell how good its maps are.
-        pace.n_watching = 1 + len(few_decisions(decision, recipe.encoding))
+        # Of an image that is watched: by each of the decisions that tell how good its maps are.
+        pace.n_watching = len(few_decisions(decision, recipe.encoding))
 
     def of_networks(self, count: int, pace: Pace) -> Validation:
         """The same images, as several networks that answer together are judged by them."""
@@ -110,12 +110,17 @@ class Validation:
 
     def watch(self, model: Model) -> float:
         """The score of the watched images, at the best of the tried thresholds; NaN where the network says NaN."""
-        score = 0.0
-        maps = [found for found, _ in self.estimates(model)]
-        if not all(np.isfinite(m).all() for m in maps):
-            return math.nan
+        decisions, maps, labels = few_decisions(self.decision, self.recipe.encoding), [], []
+        model.decision = decisions[0]
+        for found, decided in self.estimates(model):
+            if not np.isfinite(found).all():
+                return math.nan
+            labels.append(decided)
+            # Where nothing is tried maps are not read again, and those of many classes take much memory.
+            maps += [found] if len(decisions) > 1 else []
         references = [example.mask for example in self.watched]
-        for model.decision in few_decisions(self.decision, self.recipe.encoding):
+        score = self.judge.score(references, labels)
+        for model.decision in decisions[1:]:
             score = max(score, self.judge.score(references, [model.decide(m).labels for m in maps]))
         return score
 
