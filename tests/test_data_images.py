@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from ushape.data import images
+from ushape.data import images, writing
+from ushape.data.dataset import Spacing
 from ushape.data.headers import read_layout
 from ushape.data.images import (
     is_grey,
@@ -27,6 +28,7 @@ from ushape.data.images import (
     write_image,
     write_labels,
 )
+from ushape.data.spacing import read_spacing
 from ushape.errors import DataError
 
 GREY = np.arange(20 * 30, dtype=np.uint8).reshape(20, 30)
@@ -380,6 +382,26 @@ def test_written_images_are_read_images(tmp_path, shape):
     image = np.random.default_rng(0).random(shape).astype(np.float32)
     write_image(tmp_path / "a.tif", image)
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), image)
+
+
+@pytest.mark.parametrize("spacing", [None, Spacing((0.5, 0.25))])
+def test_what_a_classic_tiff_cannot_hold_is_a_bigtiff(tmp_path, monkeypatch, spacing):
+    image = np.random.default_rng(0).random((3, 8, 9)).astype(np.float32)
+    for largest, big in ((image.nbytes, False), (image.nbytes - 1, True)):
+        monkeypatch.setattr(writing, "LARGEST_CLASSIC", largest)
+        write_image(tmp_path / "a.tif", image, spacing=spacing)
+        assert tifffile.TiffFile(tmp_path / "a.tif").is_bigtiff == big
+        np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), image)
+        assert read_spacing(tmp_path / "a.tif") == spacing
+
+
+def test_labels_are_a_bigtiff_only_where_imagej_need_not_open_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "LARGEST_CLASSIC", 10)
+    labels = np.arange(40).reshape(5, 8)
+    for name, big in (("a.tif", False), ("a.ome.tif", True)):
+        write_labels(tmp_path / name, labels)
+        assert tifffile.TiffFile(tmp_path / name).is_bigtiff == big
+        np.testing.assert_array_equal(read_mask(tmp_path / name), labels)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,9 @@ __all__ = ["write_image", "write_labels"]
 
 AnyArray = NDArray[Any]
 OME_NAMES = (".ome.tif", ".ome.tiff")
+LARGEST_CLASSIC = 2**32 - 2**25
+"""Bytes of an array that a classic TIFF surely holds: it counts up to 4 GiB, and what zlib cannot make smaller it makes
+a little larger. tifffile draws the line here too, but only for what is not compressed."""
 
 
 @contextmanager
@@ -55,8 +58,10 @@ def _write_png(path: Path, picture: AnyArray, spacing: Spacing | None) -> None:
     path.write_bytes(add_physical_size(bytes(imagecodecs.png_encode(np.ascontiguousarray(picture))), spacing))
 
 
-def _write_tiff(path: Path, array: AnyArray, options: dict[str, Any]) -> None:
-    tifffile.imwrite(path, array, compression="zlib", photometric="minisblack", **options)
+def _write_tiff(path: Path, array: AnyArray, options: dict[str, Any], *, imagej: bool = False) -> None:
+    # A file of ImageJ's is no BigTIFF. Ours hold labels, which zlib makes many times smaller.
+    bigtiff = not imagej and array.nbytes > LARGEST_CLASSIC
+    tifffile.imwrite(path, array, bigtiff=bigtiff, compression="zlib", photometric="minisblack", **options)
 
 
 def _label_axes(path: Path, labels: AnyArray, axes: str | None) -> str:
@@ -117,13 +122,14 @@ def write_labels(
             about = imagej_options(
                 letters, labels.shape, spacing, largest, interval=interval, slices_apart=slices_apart
             )
-            _write_tiff(temporary, labels, about)
+            _write_tiff(temporary, labels, about, imagej=True)
 
 
 def write_image(path: Path, image: AnyArray, *, spacing: Spacing | None = None) -> None:
     """Write an image (C, *space) as TIFF (zlib, axes noted) of any real type, or as PNG.
 
-    A PNG takes (1, H, W) or (3, H, W) in uint8 or uint16; DataError otherwise. With a spacing the TIFF is an OME-TIFF.
+    A PNG takes (1, H, W) or (3, H, W) in uint8 or uint16; DataError otherwise. With a spacing the TIFF is an OME-TIFF,
+    and a BigTIFF where the image has about 4 GiB or more.
     """
     path = Path(path)
     target = _target(path)
