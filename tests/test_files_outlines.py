@@ -16,6 +16,7 @@ from test_files import answering, objects_by_threshold, write_stack
 from test_model import small_model
 from ushape.errors import RecipeError
 from ushape.files import predict_files
+from ushape.files.measure import measure_pieces
 from ushape.files.outlines import Outline, trace, write_geojson, write_rois
 from ushape.targets.instances import Decision
 from ushape.targets.maps import Encoding
@@ -88,8 +89,24 @@ def test_a_ring_and_two_pieces_by_hand():
         Outline(3, [(5, 4), (6, 4), (6, 5), (5, 5)]),
     ]
     named = trace(labels, names=("background", "cell", "-", "dirt"))
-    assert [(outline.label, outline.name) for outline in named] == [(1, "cell"), (2, "dirt"), (3, "dirt")]
+    assert [(outline.label, outline.name) for outline in named] == [(1, "dirt"), (2, "cell"), (3, "dirt")]
     assert trace(np.zeros((4, 4), np.int32)) == []
+
+
+@pytest.mark.parametrize("holes", [True, False])
+@pytest.mark.parametrize("seed", range(10))
+def test_pieces_of_classes_have_their_numbers_of_the_table(seed, holes):
+    names = ("background", "cell", "dirt", "glass")
+    labels = np.random.default_rng(seed).integers(0, 4, (9, 11)).astype(np.int32)
+    table = measure_pieces(labels, names, labels[None])
+    outlines = trace(labels, names, holes=holes)
+    assert [outline.label for outline in outlines] == table["object"]
+    assert [outline.name for outline in outlines] == table["class"]
+    for outline, top, left, bottom, right in zip(
+        outlines, table["from_y"], table["from_x"], table["to_y"], table["to_x"], strict=True
+    ):
+        x, y = zip(*outline.outer, strict=True)
+        assert (min(y), min(x), max(y), max(x)) == (top, left, bottom, right)
 
 
 def test_qupath_reads_polygons_with_holes(tmp_path):
@@ -179,9 +196,9 @@ def test_pieces_of_classes_have_the_class_and_no_place_where_there_is_one_image(
     predict_files(model, [str(path)], tmp_path / "out", save=("geojson", "rois"))
     features = json.loads((tmp_path / "out" / "a.geojson").read_text())["features"]
     named = [(each["properties"]["name"], each["properties"]["classification"]["name"]) for each in features]
-    assert named == [("1", "cell"), ("2", "dirt")]
+    assert named == [("1", "dirt"), ("2", "cell")]
     rois = roiread(tmp_path / "out" / "a_rois.zip")
-    assert [(roi.name, roi.position) for roi in rois] == [("0001-cell", 0), ("0002-dirt", 0)]
+    assert [(roi.name, roi.position) for roi in rois] == [("0001-dirt", 0), ("0002-cell", 0)]
 
 
 def test_volumes_have_no_outlines(tmp_path):

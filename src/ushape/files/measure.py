@@ -1,7 +1,8 @@
 """Objects measured one by one: size, place, shape and brightness, as columns of a table.
 
 Columns
-- object, or object and class   the id in the label file; pieces of classes are numbered afresh, image by image
+- object, or object and class   the id in the label file; pieces of classes are numbered afresh, image by image, by
+                                their first pixels, row by row, and have the same numbers among the outlines
 - page, t, z                    of a stack, from 0: the page, and its frame and slice where the file tells these
 - area (volume)                 pixels (voxels)
 - centroid_y, centroid_x        pixels, counted from the middle of the first one; z stands before them for volumes

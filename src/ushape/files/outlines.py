@@ -11,7 +11,7 @@ import os
 import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,8 @@ def rings(inside: NDArray[np.bool_], turn: Mapping[Direction, Direction]) -> lis
 def trace(objects: Labels, names: Sequence[str] = (), *, holes: bool = True) -> list[Outline]:
     """The outlines of objects (height, width), 0 = background, by rising id; pieces that touch nowhere have their own.
 
-    names  of classes, where `objects` are classes: their connected pieces are numbered from 1 in order
+    names  of classes, where `objects` are classes: their connected pieces, whatever the class, are numbered from 1 in
+           the order of their first pixels, row by row, as `measure_pieces` numbers them in the table
     holes  whether whoever reads them knows holes. Then no line meets itself: what the background reaches through a
            corner is a hole. Otherwise the outer line runs in and out through that corner, so that it is not filled.
     """
@@ -108,10 +109,13 @@ def trace(objects: Labels, names: Sequence[str] = (), *, holes: bool = True) -> 
         for piece, part in enumerate(ndimage.find_objects(pieces), start=1):
             top, left = rows.start + part[0].start, columns.start + part[1].start
             moved = [[(x + left, y + top) for x, y in ring] for ring in rings(pieces[part] == piece, turn)]
-            number = len(outlines) + 1 if names else label
             inner = tuple(moved[1:]) if holes else ()
-            outlines.append(Outline(number, moved[0], inner, names[label] if names else ""))
-    return outlines
+            outlines.append(Outline(label, moved[0], inner, names[label] if names else ""))
+    if not names:
+        return outlines
+    # An outline begins at the first pixel of its piece.
+    outlines.sort(key=lambda outline: outline.outer[0][::-1])
+    return [replace(outline, label=number) for number, outline in enumerate(outlines, start=1)]
 
 
 def feature(pieces: Sequence[Outline]) -> dict[str, Any]:
