@@ -140,6 +140,18 @@ def test_results_of_different_images_with_one_name_are_refused(model, tmp_path):
     assert f"expected images with different names, found {images[0]} too" in problems[1]
 
 
+def test_images_with_one_name_are_no_two_in_a_table(tmp_path):
+    images = [
+        write_png(tmp_path / folder / f"{name}.png") for folder, name in (("one", "a"), ("one", "b"), ("two", "a"))
+    ]
+    model, out = objects_of_discs(small_model("instances")), tmp_path / "out"
+    _, problems, _ = predict_files(model, list(map(str, images)), out, save=("table",))
+    assert problems == [
+        f"{images[2]}: expected images with different names, found {images[0]} too; predict them into another folder"
+    ]
+    assert [row["image"] for row in rows_of(out / "objects.csv")] == ["a"] * 4 + ["b"] * 4
+
+
 def test_an_image_that_is_named_twice_is_done_once(model, tmp_path):
     image = write_png(tmp_path / "in" / "a.png")
     written, problems, _ = predict_files(model, [str(image), str(image.parent)], tmp_path / "out")

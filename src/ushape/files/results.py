@@ -100,7 +100,7 @@ class Results:
     overwrite  replace results from before
     resume     keep results from before, and skip images that have all of them
     inputs     resolved paths of all the images that were given
-    claimed    which image a path is the result of
+    claimed    which image a path, or a name in the table, is of
     made       whether the folder was not there before
     """
 
@@ -111,7 +111,7 @@ class Results:
     overwrite: bool
     resume: bool
     inputs: Collection[Path]
-    claimed: dict[Path, Path] = field(default_factory=dict)
+    claimed: dict[Path | str, Path] = field(default_factory=dict)
     written: list[Path] = field(default_factory=list)
     table: GrowingTable | None = None
     made: bool = False
@@ -215,12 +215,16 @@ class Results:
         if self.format == "png" and "labels" in self.products and not flat and not self.classifies:
             found = f"{len(item.pages)} of them" if item.is_stack else "a volume"
             raise DataError(f"expected one image for labels as PNG, found {found}; choose --format tif")
-        for path in self.paths(item):
-            other = self.claimed.setdefault(path, item.path)
+        paths = self.paths(item)
+        # In the table an image is its name.
+        claims: list[Path | str] = [self.row_name(item), *paths]
+        for claim in claims:
+            other = self.claimed.setdefault(claim, item.path)
             if other != item.path:
                 raise DataError(
                     f"expected images with different names, found {other} too; predict them into another folder"
                 )
+        for path in paths:
             self.check_path(path)
 
     def has(self, item: Input) -> bool:
