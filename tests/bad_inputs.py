@@ -28,7 +28,7 @@ import bad_masks
 import bad_models
 from bad_cases import TINY, Case
 from ushape.cli import app
-from ushape.files.origin import NOTE
+from ushape.files.origin import NOTES
 
 AREAS = (
     bad_folders.CASES,
@@ -110,7 +110,7 @@ def run(case: Case, here: Path) -> Outcome:
     told = tuple(filter(None, (told_of(line, case) for line in printed.splitlines())))
     written = {"run/" if name.startswith("run/") else name for name in after if name not in before}
     # Whose results they are is noted beside all predictions.
-    written.discard(f"out/{NOTE}")
+    written -= {f"out/{note}" for note in NOTES}
     changed = tuple(sorted(name for name, content in before.items() if after.get(name) != content))
     return Outcome(result.exit_code, told, printed, tuple(sorted(written)), changed, trace)
 

@@ -18,7 +18,7 @@ from ushape.data.headers import read_layout
 from ushape.data.spacing import read_spacing
 from ushape.errors import DataError, RecipeError
 from ushape.files import predict_files, score_files
-from ushape.files.origin import NOTE
+from ushape.files.origin import NOTES
 from ushape.targets.instances import Decision
 from ushape.targets.maps import Encoding
 
@@ -45,7 +45,7 @@ def write_stack(path, stack):
 
 
 def names_in(folder):
-    return {path.name for path in folder.iterdir() if path.name != NOTE} if folder.exists() else set()
+    return {path.name for path in folder.iterdir() if path.name not in NOTES} if folder.exists() else set()
 
 
 def rows_of(path):

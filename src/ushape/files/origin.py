@@ -17,11 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from ushape.errors import DataError
+from ushape.files import finished
 from ushape.model import Model
 
-__all__ = ["NOTE", "Origin"]
+__all__ = ["NOTE", "NOTES", "Origin"]
 
 NOTE = ".prediction.json"
+NOTES = (NOTE, finished.NOTE)
+"""What lies beside the results and is none."""
 
 
 class Origin:
@@ -39,7 +42,7 @@ class Origin:
 
     def others(self) -> list[dict[str, Any]]:
         """What is noted of other models; nothing without a note that makes sense, or where their results are gone."""
-        if not self.path.exists() or all(path == self.path for path in self.path.parent.iterdir()):
+        if not self.path.exists() or all(path.name in NOTES for path in self.path.parent.iterdir()):
             return []
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             models: list[dict[str, Any]] = json.loads(self.path.read_text(encoding="utf-8"))["models"]
@@ -68,5 +71,7 @@ class Origin:
 
     def settle(self, results: Collection[Path]) -> None:
         """Note the model alone where every file in the folder is among `results`, those of this prediction."""
-        if self.written and self.others() and set(self.path.parent.iterdir()) <= {self.path, *results}:
-            self.write(alone=True)
+        if self.written and self.others():
+            found = {path for path in self.path.parent.iterdir() if path.name not in NOTES}
+            if found <= set(results):
+                self.write(alone=True)

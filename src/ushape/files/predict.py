@@ -1,7 +1,8 @@
 """Predict images on disk.
 
 One file, or one page of it, that fails is reported and the others are done. An interrupted prediction leaves the
-results of the images that were finished, and with `resume` another one skips these.
+results of the images that were finished, and with `resume` another one skips these; a file with a page that failed is
+not finished.
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ def predict_pages(
             empty = results.values[0] if results.values else 0
             reasons.consequence = f" (such pages are {empty} in the labels)"
         results.write_labels(item, labels)
+        if not reasons.pages:
+            results.end(item)
 
 
 def other_spacing(item: Input, trained: dict[str, Any] | None) -> str:

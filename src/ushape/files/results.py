@@ -11,13 +11,14 @@
     labels.csv                  of a classifier, instead of all these: class and confidence of each image; with
                                 probabilities, that of each class
     .prediction.json            which model all these are of, see `origin`
+    .images.jsonl               which images are wholly done, see `finished`
 
 The size of a pixel is kept where the image tells it, and NIfTI labels of a NIfTI image keep its place in space. Labels
 in a TIFF lie along the frames and slices of a stack that names them; ids begin anew in each slice, which the file
 notes, so that they are read as pages again.
-The labels are written last, so that an image whose files are all there is done. Nothing replaces an image that was
-given, nor a result from before unless that is asked for; then the tables keep the rows of images that are not done
-anew, as their files are kept.
+The labels are written last. An image whose files are all there is done, but for a stack some of whose pages failed.
+Nothing replaces an image that was given, nor a result from before unless that is asked for; then the tables keep the
+rows of images that are not done anew, as their files are kept.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from ushape.data.dataset import Colour, Spacing
 from ushape.data.headers import suffix_of
 from ushape.data.images import read_frame_interval, write_image, write_labels
 from ushape.errors import DataError, RecipeError
+from ushape.files.finished import Finished
 from ushape.files.inputs import Input, spacing_of
 from ushape.files.measure import measure_objects, measure_pieces
 from ushape.files.origin import Origin
@@ -116,14 +118,21 @@ class Results:
     table: GrowingTable | None = None
     made: bool = False
     origin: Origin = field(init=False)
+    finished: Finished = field(init=False)
 
     def __post_init__(self) -> None:
         self.origin = Origin(self.folder, self.model)
+        self.finished = Finished(self.folder)
 
     @property
     def classifies(self) -> bool:
         """Whether whole images have a class, and all results are one table."""
         return self.model.task == "classification"
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """The products; of a classifier, whose labels are its table, what the table holds."""
+        return frozenset(self.products) - {"labels"} | {"table"} if self.classifies else frozenset(self.products)
 
     def prepare(self) -> None:
         """Refuse what would refuse every image, and make the folder."""
@@ -231,6 +240,9 @@ class Results:
         """Whether earlier work, that is to be continued, did all of the image."""
         if not self.resume:
             return False
+        noted = self.finished.images.get(self.row_name(item))
+        if noted is not None and not self.wanted <= noted.saved:
+            return False
         if self.table is not None and self.row_name(item) not in self.table.complete:
             return False
         return all(path.is_file() for path in self.paths(item))
@@ -260,6 +272,7 @@ class Results:
     def write_page(self, item: Input, page: int | None, image: NDArray[Any], prediction: Prediction) -> None:
         """Write all that was asked for of an image or page but the labels."""
         self.origin.write()
+        self.finished.begin(self.row_name(item), self.wanted)
         self.add_rows(item, page, image, prediction)
         if self.classifies:
             return
@@ -313,6 +326,10 @@ class Results:
                 path, labels, spacing=spacing, axes=axes, like=like, interval=interval, slices_apart=item.is_stack
             )
             self.written.append(path)
+
+    def end(self, item: Input) -> None:
+        """Note that all of the image is done."""
+        self.finished.end(self.row_name(item), self.wanted)
 
     def finish(self) -> None:
         """Give the table its name, and leave no empty folder behind where nothing could be done."""

@@ -1,0 +1,74 @@
+"""Which images in a folder of results are wholly done, noted beside them.
+
+    .images.jsonl    {"image": NAME, "saved": ["labels", ...]}    a line for each image; of several the last one counts
+
+Files alone do not tell: a stack has its labels though some of its pages failed. A line that takes back what will be
+written anew comes before the first result of an image, one that says what is whole behind the last, so that the note is
+right wherever the work was interrupted. What a note calls saved may have been deleted since; whoever asks looks for the
+files too. Images from before have no line. The note is hidden, as `origin`'s is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Set
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+__all__ = ["NOTE", "Finished", "Noted"]
+
+NOTE = ".images.jsonl"
+
+
+@dataclass(frozen=True)
+class Noted:
+    """What is noted of an image.
+
+    saved  the products that are whole
+    """
+
+    saved: frozenset[str] = frozenset()
+
+
+class Finished:
+    """The note in a folder of results; `images` is what it says by the names of the images.
+
+    folder  the results
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / NOTE
+        self.images: dict[str, Noted] = {}
+        self.begun: set[str] = set()
+        text = ""
+        with suppress(OSError):
+            text = self.path.read_text(encoding="utf-8", errors="replace")
+        self.cut_short = bool(text) and not text.endswith("\n")
+        for line in text.split("\n"):
+            # A line that was cut short says nothing.
+            with suppress(ValueError, KeyError, TypeError):
+                about = json.loads(line)
+                self.images[about["image"]] = Noted(frozenset(about["saved"]))
+
+    def add(self, image: str, noted: Noted) -> None:
+        """Note this of an image."""
+        line = "\n" * self.cut_short + json.dumps({"image": image, "saved": sorted(noted.saved)}) + "\n"
+        self.cut_short = True
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line)
+        self.cut_short = False
+        self.images[image] = noted
+
+    def begin(self, image: str, products: Set[str]) -> None:
+        """Note, once, that the products of an image are written anew; its others stay as they are."""
+        if image in self.begun:
+            return
+        noted = self.images.get(image, Noted())
+        self.add(image, replace(noted, saved=noted.saved - products))
+        self.begun.add(image)
+
+    def end(self, image: str, products: Set[str]) -> None:
+        """Note that the products of an image, which was begun, are whole."""
+        noted = self.images[image]
+        self.add(image, replace(noted, saved=noted.saved | products))

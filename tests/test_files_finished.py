@@ -1,0 +1,179 @@
+"""What counts as done when a prediction is continued: no more than is there, and no less."""
+
+import numpy as np
+import pytest
+import tifffile
+
+from test_files import answering, objects_by_threshold, rows_of, stopping_at, write_stack
+from test_model import small_model
+from ushape.files import predict_files
+from ushape.files.finished import NOTE, Finished
+
+
+def refusing(model):
+    """The model, which refuses images that hold values that are no numbers, as networks do."""
+    answer = model.maps
+
+    def maps(image, **options):
+        model.preparation(image)
+        return answer(image)
+
+    model.maps = maps
+    return model
+
+
+@pytest.fixture
+def model():
+    return refusing(objects_by_threshold(small_model("instances")))
+
+
+def saved(folder):
+    """The products that are noted as whole, by image."""
+    return {image: set(noted.saved) for image, noted in Finished(folder).images.items()}
+
+
+# The note.
+
+
+def test_what_is_written_anew_is_not_saved_until_it_is_whole(tmp_path):
+    note = Finished(tmp_path)
+    note.begin("a", {"labels", "table"})
+    assert saved(tmp_path) == {"a": set()}
+    note.end("a", {"labels", "table"})
+    note.begin("b", {"labels"})
+    assert saved(tmp_path) == {"a": {"labels", "table"}, "b": set()}
+    again = Finished(tmp_path)
+    again.begin("a", {"table", "overlay"})
+    assert saved(tmp_path)["a"] == {"labels"}
+    again.end("a", {"table", "overlay"})
+    again.begin("a", {"table"})
+    assert saved(tmp_path)["a"] == {"labels", "table", "overlay"}
+
+
+@pytest.mark.parametrize("n_bytes", [1, 5, 20])
+def test_a_line_that_was_cut_short_spoils_no_other(tmp_path, n_bytes):
+    note = Finished(tmp_path)
+    for image in ("a", "b\nµ\udc80"):
+        note.begin(image, {"labels"})
+        note.end(image, {"labels"})
+    note.begin("c", {"labels"})
+    text = (tmp_path / NOTE).read_text()
+    (tmp_path / NOTE).write_text(text[:-n_bytes])
+    again = Finished(tmp_path)
+    again.begin("d", {"labels"})
+    found = saved(tmp_path)
+    assert {image: found[image] for image in ("a", "b\nµ\udc80", "d")} == {
+        "a": {"labels"},
+        "b\nµ\udc80": {"labels"},
+        "d": set(),
+    }
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\n", "[]\n3\n{}\n", '{"image": "a"}', '{"image": [], "saved": []}\n', "\x00\xff"]
+)
+def test_a_note_that_makes_no_sense_says_nothing(tmp_path, text):
+    (tmp_path / NOTE).write_bytes(text.encode("latin-1"))
+    note = Finished(tmp_path)
+    assert note.images == {}
+    note.begin("a", {"labels"})
+    assert saved(tmp_path) == {"a": set()}
+
+
+# Stacks some of whose pages failed.
+
+
+@pytest.fixture
+def stack(tmp_path):
+    """A stack of pages with one square each, the second of which holds a value that is no number."""
+    pages = np.zeros((5, 20, 24), np.float32)
+    pages[:, 5:15, 5:15] = 255
+    pages[1, 0, 0] = np.nan
+    return write_stack(tmp_path / "s.tif", pages)
+
+
+def mended(path):
+    """The same file without what made a page fail."""
+    write_stack(path, np.nan_to_num(tifffile.imread(path)))
+
+
+def page_numbers(out):
+    return [int(row["page"]) for row in rows_of(out / "objects.csv")]
+
+
+@pytest.mark.parametrize("save", [("labels",), ("overlay",), ("labels", "table")])
+def test_a_stack_with_a_page_that_failed_is_not_done(model, stack, tmp_path, save):
+    out, told = tmp_path / "out", []
+    assert len(predict_files(model, [str(stack)], out, save=save)[1]) == 1
+    if "labels" in save:
+        assert [int(page.max()) for page in tifffile.imread(out / "s.tif")] == [1, 0, 1, 1, 1]
+    again = predict_files(model, [str(stack)], out, save=save, resume=True, say=told.append)
+    assert len(again[1]) == 1
+    mended(stack)
+    assert predict_files(model, [str(stack)], out, save=save, resume=True, say=told.append)[1] == []
+    assert "s: done before" not in told
+    if "labels" in save:
+        assert [int(page.max()) for page in tifffile.imread(out / "s.tif")] == [1] * 5
+    if "table" in save:
+        assert page_numbers(out) == [0, 1, 2, 3, 4]
+    stopped = stopping_at(model, 0)
+    assert predict_files(stopped, [str(stack)], out, save=save, resume=True, say=told.append)[:2] == ([], [])
+    assert told[-1] == "s: done before"
+
+
+def test_what_one_product_lacks_is_not_made_up_for_by_another(model, stack, tmp_path):
+    """The overlays are whole after the second prediction, the labels only after the third."""
+    out, told = tmp_path / "out", []
+    predict_files(model, [str(stack)], out)
+    mended(stack)
+    for save in (("overlay",), ("labels",)):
+        predict_files(model, [str(stack)], out, save=save, resume=True, say=told.append)
+    assert "s: done before" not in told
+    assert saved(out) == {"s": {"labels", "overlay"}}
+    predict_files(stopping_at(model, 0), [str(stack)], out, save=("labels", "overlay"), resume=True)
+
+
+def test_a_replacement_that_was_interrupted_is_not_done(model, stack, tmp_path):
+    out, save, told = tmp_path / "out", ("labels", "overlay"), []
+    mended(stack)
+    predict_files(model, [str(stack)], out, save=save)
+    answer = model.maps
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(stopping_at(model, 2), [str(stack)], out, save=save, overwrite=True)
+    model.maps = answer
+    predict_files(model, [str(stack)], out, save=save, resume=True, say=told.append)
+    assert "s: done before" not in told
+
+
+@pytest.mark.parametrize("name", ["s.tif", "s_3_overlay.png", "objects.csv"])
+def test_what_was_deleted_is_not_done(model, stack, tmp_path, name):
+    out, save, told = tmp_path / "out", ("labels", "overlay", "table"), []
+    mended(stack)
+    predict_files(model, [str(stack)], out, save=save)
+    (out / name).unlink()
+    predict_files(model, [str(stack)], out, save=save, resume=True, say=told.append)
+    assert "s: done before" not in told
+    assert page_numbers(out) == [0, 1, 2, 3, 4]
+    assert (out / name).exists()
+
+
+def test_results_from_before_there_was_a_note_are_done(model, stack, tmp_path):
+    out, save = tmp_path / "out", ("labels", "overlay", "table")
+    mended(stack)
+    predict_files(model, [str(stack)], out, save=save)
+    (out / NOTE).unlink()
+    assert predict_files(stopping_at(model, 0), [str(stack)], out, save=save, resume=True)[:2] == ([], [])
+
+
+def test_a_stack_of_which_a_page_has_no_class_is_not_done(tmp_path):
+    pages = np.zeros((5, 20, 24), np.float32)
+    pages[1, 0, 0] = np.nan
+    path, out = write_stack(tmp_path / "s.tif", pages), tmp_path / "out"
+    model = small_model("classification", classes=("dark", "bright"))
+    refusing(answering(model, lambda image: np.array([0.75, 0.25])))
+    assert len(predict_files(model, [str(path)], out)[1]) == 1
+    mended(path)
+    assert predict_files(model, [str(path)], out, resume=True)[1] == []
+    assert [row["page"] for row in rows_of(out / "labels.csv")] == list("01234")
+    # Labels and table of a classifier are one.
+    assert predict_files(stopping_at(model, 0), [str(path)], out, save=("table",), resume=True)[:2] == ([], [])
