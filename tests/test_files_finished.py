@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from test_files import answering, objects_by_threshold, rows_of, stopping_at, write_stack
+from test_files import answering, objects_by_threshold, rows_of, stopping_at, write_png, write_stack
 from test_model import small_model
 from ushape.files import predict_files
 from ushape.files.finished import NOTE, Finished
@@ -39,15 +39,22 @@ def test_what_is_written_anew_is_not_saved_until_it_is_whole(tmp_path):
     note = Finished(tmp_path)
     note.begin("a", {"labels", "table"})
     assert saved(tmp_path) == {"a": set()}
-    note.end("a", {"labels", "table"})
+    note.end("a", {"labels", "table"}, 3)
     note.begin("b", {"labels"})
     assert saved(tmp_path) == {"a": {"labels", "table"}, "b": set()}
     again = Finished(tmp_path)
     again.begin("a", {"table", "overlay"})
     assert saved(tmp_path)["a"] == {"labels"}
-    again.end("a", {"table", "overlay"})
+    again.end("a", {"table", "overlay"}, 0)
+    assert Finished(tmp_path).without_rows() == {"a"}
+    again.begin("b", {"labels"})
+    again.end("b", {"labels"}, None)
+    assert Finished(tmp_path).without_rows() == {"a"}
+    # What was begun is not begun again by the next page.
     again.begin("a", {"table"})
     assert saved(tmp_path)["a"] == {"labels", "table", "overlay"}
+    Finished(tmp_path).begin("a", {"table"})
+    assert Finished(tmp_path).without_rows() == set()
 
 
 @pytest.mark.parametrize("n_bytes", [1, 5, 20])
@@ -55,7 +62,7 @@ def test_a_line_that_was_cut_short_spoils_no_other(tmp_path, n_bytes):
     note = Finished(tmp_path)
     for image in ("a", "b\nµ\udc80"):
         note.begin(image, {"labels"})
-        note.end(image, {"labels"})
+        note.end(image, {"labels"}, None)
     note.begin("c", {"labels"})
     text = (tmp_path / NOTE).read_text()
     (tmp_path / NOTE).write_text(text[:-n_bytes])
@@ -78,6 +85,69 @@ def test_a_note_that_makes_no_sense_says_nothing(tmp_path, text):
     assert note.images == {}
     note.begin("a", {"labels"})
     assert saved(tmp_path) == {"a": set()}
+
+
+# Images without objects.
+
+
+@pytest.fixture
+def squares(tmp_path):
+    """A folder of six images, of which 1, 2 and 5 hold no object."""
+    for index in range(6):
+        image = np.zeros((20, 24), np.uint8)
+        image[5:15, 5:15] = 0 if index in (1, 2, 5) else 255
+        write_png(tmp_path / "in" / f"{index}.png", image)
+    return tmp_path / "in"
+
+
+@pytest.mark.parametrize("save", [("table",), ("labels", "table")])
+def test_images_without_objects_are_done(model, squares, tmp_path, save):
+    out = tmp_path / "out"
+    predict_files(model, [str(squares)], out, save=save)
+    rows = rows_of(out / "objects.csv")
+    assert [row["image"] for row in rows] == list("034")
+    # Other products leave what is noted of the table.
+    predict_files(model, [str(squares)], out, save=("overlay",), resume=True)
+    assert predict_files(stopping_at(model, 0), [str(squares)], out, save=save, resume=True)[:2] == ([], [])
+    assert rows_of(out / "objects.csv") == rows
+
+
+@pytest.mark.parametrize("index", [2, 3, 5])
+def test_images_without_objects_are_done_when_the_others_are_continued(model, squares, tmp_path, index):
+    out, save, told, answer = tmp_path / "out", ("labels", "table"), [], model.maps
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(stopping_at(model, index), [str(squares)], out, save=save)
+    model.maps = answer
+    predict_files(model, [str(squares)], out, save=save, resume=True, say=told.append)
+    # The last image that has rows may lack some.
+    again = {2: "0", 3: "0", 5: "4"}[index]
+    assert [line for line in told if "done" in line] == [
+        f"{name}: done before" for name in range(index) if str(name) != again
+    ]
+    assert [row["image"] for row in rows_of(out / "objects.csv")] == list("034")
+
+
+def test_an_image_without_objects_is_not_done_once_the_table_is_gone(model, squares, tmp_path):
+    out, told = tmp_path / "out", []
+    predict_files(model, [str(squares)], out, save=("labels", "table"))
+    (out / "objects.csv").unlink()
+    predict_files(model, [str(squares)], out, save=("labels", "table"), resume=True, say=told.append)
+    assert not [line for line in told if "done" in line]
+    assert [row["image"] for row in rows_of(out / "objects.csv")] == list("034")
+
+
+@pytest.mark.parametrize("option", ["resume", "overwrite"])
+def test_objects_from_before_do_not_come_back(model, squares, tmp_path, option):
+    """Image 0 had an object; it has none any more when it is replaced, which is interrupted later."""
+    out, save, answer = tmp_path / "out", ("labels", "table"), model.maps
+    predict_files(model, [str(squares)], out, save=save)
+    write_png(squares / "0.png", np.zeros((20, 24), np.uint8))
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(stopping_at(model, 4), [str(squares)], out, save=save, overwrite=True)
+    model.maps = answer
+    names = [str(squares)] if option == "resume" else [str(squares / "4.png")]
+    predict_files(model, names, out, save=save, **{option: True})
+    assert sorted(row["image"] for row in rows_of(out / "objects.csv")) == ["3", "4"]
 
 
 # Stacks some of whose pages failed.

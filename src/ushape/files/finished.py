@@ -1,8 +1,9 @@
 """Which images in a folder of results are wholly done, noted beside them.
 
-    .images.jsonl    {"image": NAME, "saved": ["labels", ...]}    a line for each image; of several the last one counts
+    .images.jsonl    {"image": NAME, "saved": ["labels", ...], "rows": 4}
 
-Files alone do not tell: a stack has its labels though some of its pages failed. A line that takes back what will be
+A line for each image, of several the last one counts. Files alone do not tell: a stack has its labels though some of
+its pages failed, and an image without objects has no row in the table. A line that takes back what will be
 written anew comes before the first result of an image, one that says what is whole behind the last, so that the note is
 right wherever the work was interrupted. What a note calls saved may have been deleted since; whoever asks looks for the
 files too. Images from before have no line. The note is hidden, as `origin`'s is.
@@ -26,9 +27,11 @@ class Noted:
     """What is noted of an image.
 
     saved  the products that are whole
+    rows   how many the table got when it was saved last; None: it never was
     """
 
     saved: frozenset[str] = frozenset()
+    rows: int | None = None
 
 
 class Finished:
@@ -49,12 +52,16 @@ class Finished:
             # A line that was cut short says nothing.
             with suppress(ValueError, KeyError, TypeError):
                 about = json.loads(line)
-                self.images[about["image"]] = Noted(frozenset(about["saved"]))
+                self.images[about["image"]] = Noted(frozenset(about["saved"]), about["rows"])
+
+    def without_rows(self) -> set[str]:
+        """The images that the table has without a row."""
+        return {image for image, noted in self.images.items() if "table" in noted.saved and noted.rows == 0}
 
     def add(self, image: str, noted: Noted) -> None:
         """Note this of an image."""
-        line = "\n" * self.cut_short + json.dumps({"image": image, "saved": sorted(noted.saved)}) + "\n"
-        self.cut_short = True
+        line = json.dumps({"image": image, "saved": sorted(noted.saved), "rows": noted.rows})
+        line, self.cut_short = "\n" * self.cut_short + line + "\n", True
         with self.path.open("a", encoding="utf-8") as file:
             file.write(line)
         self.cut_short = False
@@ -68,7 +75,10 @@ class Finished:
         self.add(image, replace(noted, saved=noted.saved - products))
         self.begun.add(image)
 
-    def end(self, image: str, products: Set[str]) -> None:
-        """Note that the products of an image, which was begun, are whole."""
+    def end(self, image: str, products: Set[str], rows: int | None) -> None:
+        """Note that the products of an image, which was begun, are whole.
+
+        rows  how many of them are in the table; None where it is none of the products
+        """
         noted = self.images[image]
-        self.add(image, replace(noted, saved=noted.saved | products))
+        self.add(image, replace(noted, saved=noted.saved | products, rows=noted.rows if rows is None else rows))

@@ -164,7 +164,8 @@ class Results:
             path = self.folder / (LABEL_TABLE if self.classifies else TABLE)
             self.check_path(path)
             self.check_unfinished(path)
-            self.table = GrowingTable(path, resume=self.resume, others=self.overwrite)
+            empty = self.finished.without_rows()
+            self.table = GrowingTable(path, resume=self.resume, others=self.overwrite, empty=empty)
         self.made = not self.folder.exists()
         self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -329,7 +330,8 @@ class Results:
 
     def end(self, item: Input) -> None:
         """Note that all of the image is done."""
-        self.finished.end(self.row_name(item), self.wanted)
+        name = self.row_name(item)
+        self.finished.end(name, self.wanted, None if self.table is None else self.table.added[name])
 
     def finish(self) -> None:
         """Give the table its name, and leave no empty folder behind where nothing could be done."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -66,16 +67,17 @@ class GrowingTable:
     path     where the table will be
     resume   keep the rows of an earlier table, finished or not
     others   begin anew, but keep an earlier table's rows of images that are not done anew; they go to the end
+    empty    images that an earlier table has without a row, since they have no objects
 
     DataError for a file of that name that is no such table and would have to be continued.
     """
 
-    def __init__(self, path: Path, *, resume: bool = False, others: bool = False) -> None:
+    def __init__(self, path: Path, *, resume: bool = False, others: bool = False, empty: Collection[str] = ()) -> None:
         self.path, self.part = path, unfinished(path)
         self.keeps_others = resume or others
         if others and columns_of(self.part):
             # An interrupted work's rows are newer than those of the table that it was to replace.
-            interrupted = GrowingTable(path, resume=True)
+            interrupted = GrowingTable(path, resume=True, empty=empty)
             for image in interrupted.images - interrupted.complete:
                 interrupted.forget(image, anew=False)
             interrupted.close()
@@ -84,6 +86,7 @@ class GrowingTable:
         self.source = next((p for p in (self.part, path) if p.exists()), None) if resume else None
         self.columns: list[str] = [] if self.source is None else columns_of(self.source)
         self.begun = False
+        self.added: Counter[str] = Counter()
         if self.source is not None and not self.columns:
             raise DataError(
                 f"{self.source}: expected the table of an earlier prediction, with a column called image, found "
@@ -95,6 +98,9 @@ class GrowingTable:
         self.complete: set[str] = set(names[:-1] if self.source == self.part else names)
         # Images whose rows in a finished table from before are out of date.
         self.anew = set(names)
+        if self.source is not None:
+            self.complete.update(empty)
+            self.anew.update(empty)
 
     def rows(self) -> Iterator[dict[str, str]]:
         """The rows so far."""
@@ -144,6 +150,7 @@ class GrowingTable:
             self.rewrite(wanted, self.rows())
         self.anew.add(image)
         n_rows = len(next(iter(columns.values())))
+        self.added[image] += n_rows
         with self.part.open("a", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.DictWriter(file, self.columns, restval="")
             writer.writerows(fixed | {name: columns[name][i] for name in columns} for i in range(n_rows))
