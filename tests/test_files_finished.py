@@ -1,5 +1,8 @@
 """What counts as done when a prediction is continued: no more than is there, and no less."""
 
+import json
+import os
+
 import numpy as np
 import pytest
 import tifffile
@@ -35,39 +38,61 @@ def saved(folder):
 # The note.
 
 
-def test_what_is_written_anew_is_not_saved_until_it_is_whole(tmp_path):
+@pytest.fixture
+def path(tmp_path):
+    return write_png(tmp_path / "image.png")
+
+
+def test_a_line_says_of_which_file_an_image_is(path, tmp_path):
+    Finished(tmp_path).begin("a", path, {"labels"})
+    line = {"image": "a", "path": str(path), "size": path.stat().st_size, "saved": [], "rows": None}
+    assert json.loads((tmp_path / NOTE).read_text()) == line
+
+
+def test_what_is_saved_of_another_file_is_none_of_this_one(path, tmp_path):
     note = Finished(tmp_path)
-    note.begin("a", {"labels", "table"})
+    note.begin("a", path, {"labels", "table"})
+    note.end("a", {"labels", "table"}, 0)
+    path.write_bytes(path.read_bytes() + b"more")
+    again = Finished(tmp_path)
+    again.begin("a", path, {"overlay"})
+    again.end("a", {"overlay"}, None)
+    assert (saved(tmp_path), Finished(tmp_path).without_rows()) == ({"a": {"overlay"}}, set())
+
+
+def test_what_is_written_anew_is_not_saved_until_it_is_whole(path, tmp_path):
+    note = Finished(tmp_path)
+    note.begin("a", path, {"labels", "table"})
     assert saved(tmp_path) == {"a": set()}
     note.end("a", {"labels", "table"}, 3)
-    note.begin("b", {"labels"})
+    note.begin("b", path, {"labels"})
     assert saved(tmp_path) == {"a": {"labels", "table"}, "b": set()}
     again = Finished(tmp_path)
-    again.begin("a", {"table", "overlay"})
+    again.begin("a", path, {"table", "overlay"})
     assert saved(tmp_path)["a"] == {"labels"}
     again.end("a", {"table", "overlay"}, 0)
     assert Finished(tmp_path).without_rows() == {"a"}
-    again.begin("b", {"labels"})
+    again.begin("b", path, {"labels"})
     again.end("b", {"labels"}, None)
     assert Finished(tmp_path).without_rows() == {"a"}
     # What was begun is not begun again by the next page.
-    again.begin("a", {"table"})
+    again.begin("a", path, {"table"})
     assert saved(tmp_path)["a"] == {"labels", "table", "overlay"}
-    Finished(tmp_path).begin("a", {"table"})
+    Finished(tmp_path).begin("a", path, {"table"})
     assert Finished(tmp_path).without_rows() == set()
 
 
 @pytest.mark.parametrize("n_bytes", [1, 5, 20])
-def test_a_line_that_was_cut_short_spoils_no_other(tmp_path, n_bytes):
+def test_a_line_that_was_cut_short_spoils_no_other(path, tmp_path, n_bytes):
     note = Finished(tmp_path)
     for image in ("a", "b\nµ\udc80"):
-        note.begin(image, {"labels"})
+        note.begin(image, path, {"labels"})
         note.end(image, {"labels"}, None)
-    note.begin("c", {"labels"})
+    note.begin("c", path, {"labels"})
     text = (tmp_path / NOTE).read_text()
     (tmp_path / NOTE).write_text(text[:-n_bytes])
     again = Finished(tmp_path)
-    again.begin("d", {"labels"})
+    again.begin("d", path, {"labels"})
     found = saved(tmp_path)
     assert {image: found[image] for image in ("a", "b\nµ\udc80", "d")} == {
         "a": {"labels"},
@@ -79,11 +104,11 @@ def test_a_line_that_was_cut_short_spoils_no_other(tmp_path, n_bytes):
 @pytest.mark.parametrize(
     "text", ["", "\n", "[]\n3\n{}\n", '{"image": "a"}', '{"image": [], "saved": []}\n', "\x00\xff"]
 )
-def test_a_note_that_makes_no_sense_says_nothing(tmp_path, text):
+def test_a_note_that_makes_no_sense_says_nothing(path, tmp_path, text):
     (tmp_path / NOTE).write_bytes(text.encode("latin-1"))
     note = Finished(tmp_path)
     assert note.images == {}
-    note.begin("a", {"labels"})
+    note.begin("a", path, {"labels"})
     assert saved(tmp_path) == {"a": set()}
 
 
@@ -247,3 +272,95 @@ def test_a_stack_of_which_a_page_has_no_class_is_not_done(tmp_path):
     assert [row["page"] for row in rows_of(out / "labels.csv")] == list("01234")
     # Labels and table of a classifier are one.
     assert predict_files(stopping_at(model, 0), [str(path)], out, save=("table",), resume=True)[:2] == ([], [])
+
+
+# Results of other files.
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def days(tmp_path):
+    """Two folders of images with the same names, and sizes in bytes."""
+    for day in range(2):
+        for index in range(3):
+            image = np.zeros((1, 20, 24), np.uint8)
+            image[0, 5:15, 5 : 10 + 5 * day] = 255
+            write_stack(tmp_path / f"day{day}" / f"{index}.tif", image)
+    return [tmp_path / f"day{day}" for day in range(2)]
+
+
+def refusal(days, index):
+    """What is said of an image of the second day where there are results of the first."""
+    return (
+        f"{days[1] / f'{index}.tif'}: expected no results of another image with this name, found those of "
+        f"{days[0] / f'{index}.tif'}; predict this one into another folder with -o, or replace them with --overwrite"
+    )
+
+
+@pytest.mark.parametrize("save", [("labels",), ("overlay",), ("table",), ("labels", "table")])
+def test_another_image_with_the_name_of_one_is_not_done(model, days, tmp_path, save):
+    out, told = tmp_path / "out", []
+    predict_files(model, [str(days[0])], out, save=save)
+    before = contents(out)
+    # Neither the same products nor others.
+    for more in (save, ("geojson",)):
+        written, problems, _ = predict_files(model, [str(days[1])], out, save=more, resume=True, say=told.append)
+        assert (written, problems, told) == ([], [refusal(days, index) for index in range(3)], [])
+    assert contents(out) == before
+    assert predict_files(stopping_at(model, 0), [str(days[0])], out, save=save, resume=True)[:2] == ([], [])
+
+
+def test_another_image_takes_the_place_of_one_that_was_deleted_or_is_replaced(model, days, tmp_path):
+    out, told, save = tmp_path / "out", [], ("labels", "overlay")
+    predict_files(model, [str(days[0])], out, save=save)
+    for path in out.glob("0*"):
+        path.unlink()
+    assert predict_files(model, [str(days[1])], out, save=save, resume=True)[1] == [refusal(days, n) for n in (1, 2)]
+    # The overlays that stay are not of the image whose labels are new.
+    assert predict_files(model, [str(days[1])], out, overwrite=True)[1] == []
+    assert predict_files(model, [str(days[1])], out, save=save, resume=True, say=told.append)[1] == []
+    assert [line for line in told if "done" in line] == ["0: done before"]
+    predict_files(stopping_at(model, 0), [str(days[1])], out, save=save, resume=True)
+
+
+def test_an_interrupted_image_is_not_continued_by_another_with_its_name(model, days, tmp_path):
+    out, save = tmp_path / "out", ("labels", "table")
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(stopping_at(model, 1), [str(days[0])], out, save=save)
+    assert predict_files(model, [str(days[1] / "0.tif")], out, save=save, resume=True)[1] == [refusal(days, 0)]
+
+
+def test_a_file_that_has_changed_is_not_done(model, days, tmp_path):
+    out, path = tmp_path / "out", days[0] / "0.tif"
+    predict_files(model, [str(path)], out)
+    before = path.stat().st_size
+    write_stack(path, np.zeros((1, 30, 24), np.uint8))
+    assert predict_files(model, [str(path)], out, resume=True)[1] == [
+        f"{path}: expected the file that its results are of, with {before} bytes, found one with "
+        f"{path.stat().st_size}; predict it into another folder with -o, or replace them with --overwrite"
+    ]
+    assert predict_files(model, [str(path)], out, overwrite=True)[1] == []
+    assert predict_files(stopping_at(model, 0), [str(path)], out, resume=True)[:2] == ([], [])
+
+
+def test_a_file_is_known_by_any_of_its_paths(model, days, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    predict_files(model, [str(days[0])], out)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "today").symlink_to(days[0])
+    for name in ("day0", "today", os.path.join("day1", "..", "day0")):
+        assert predict_files(stopping_at(model, 0), [name], out, resume=True)[:2] == ([], [])
+    (tmp_path / "today").unlink()
+    (tmp_path / "today").symlink_to(days[1])
+    assert len(predict_files(model, ["today"], out, resume=True)[1]) == 3
+
+
+def test_a_stack_that_was_mended_may_have_another_size(model, stack, tmp_path):
+    out = tmp_path / "out"
+    assert len(predict_files(model, [str(stack)], out)[1]) == 1
+    write_stack(stack, np.zeros((6, 20, 24), np.float32))
+    assert predict_files(model, [str(stack)], out, resume=True)[1] == []
+    assert tifffile.imread(out / "s.tif").shape == (6, 20, 24)

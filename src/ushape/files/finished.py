@@ -1,9 +1,10 @@
-"""Which images in a folder of results are wholly done, noted beside them.
+"""Which images in a folder of results are wholly done, and of which files they are, noted beside them.
 
-    .images.jsonl    {"image": NAME, "saved": ["labels", ...], "rows": 4}
+    .images.jsonl    {"image": NAME, "path": "/data/NAME.png", "size": 812345, "saved": ["labels", ...], "rows": 4}
 
 A line for each image, of several the last one counts. Files alone do not tell: a stack has its labels though some of
-its pages failed, and an image without objects has no row in the table. A line that takes back what will be
+its pages failed, an image without objects has no row in the table, and nothing in a result says which of several files
+of one name it is of. A line that takes back what will be
 written anew comes before the first result of an image, one that says what is whole behind the last, so that the note is
 right wherever the work was interrupted. What a note calls saved may have been deleted since; whoever asks looks for the
 files too. Images from before have no line. The note is hidden, as `origin`'s is.
@@ -26,12 +27,25 @@ NOTE = ".images.jsonl"
 class Noted:
     """What is noted of an image.
 
+    path   of its file, resolved
+    size   of that file in bytes
     saved  the products that are whole
     rows   how many the table got when it was saved last; None: it never was
     """
 
+    path: str
+    size: int
     saved: frozenset[str] = frozenset()
     rows: int | None = None
+
+    @staticmethod
+    def of(path: Path) -> Noted:
+        """What is noted of a file of which nothing is saved."""
+        return Noted(str(path.resolve()), path.stat().st_size)
+
+    def is_of(self, other: Noted) -> bool:
+        """Whether both are of one file that has not changed."""
+        return (self.path, self.size) == (other.path, other.size)
 
 
 class Finished:
@@ -52,7 +66,8 @@ class Finished:
             # A line that was cut short says nothing.
             with suppress(ValueError, KeyError, TypeError):
                 about = json.loads(line)
-                self.images[about["image"]] = Noted(frozenset(about["saved"]), about["rows"])
+                saved = frozenset(about["saved"])
+                self.images[about["image"]] = Noted(about["path"], about["size"], saved, about["rows"])
 
     def without_rows(self) -> set[str]:
         """The images that the table has without a row."""
@@ -60,18 +75,20 @@ class Finished:
 
     def add(self, image: str, noted: Noted) -> None:
         """Note this of an image."""
-        line = json.dumps({"image": image, "saved": sorted(noted.saved), "rows": noted.rows})
+        line = json.dumps({"image": image, **vars(noted), "saved": sorted(noted.saved)})
         line, self.cut_short = "\n" * self.cut_short + line + "\n", True
         with self.path.open("a", encoding="utf-8") as file:
             file.write(line)
         self.cut_short = False
         self.images[image] = noted
 
-    def begin(self, image: str, products: Set[str]) -> None:
-        """Note, once, that the products of an image are written anew; its others stay as they are."""
+    def begin(self, image: str, path: Path, products: Set[str]) -> None:
+        """Note, once, that the products of an image are written anew; others of the same file stay as they are."""
         if image in self.begun:
             return
-        noted = self.images.get(image, Noted())
+        noted, own = self.images.get(image), Noted.of(path)
+        if noted is None or not noted.is_of(own):
+            noted = own
         self.add(image, replace(noted, saved=noted.saved - products))
         self.begun.add(image)
 

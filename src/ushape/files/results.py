@@ -11,7 +11,7 @@
     labels.csv                  of a classifier, instead of all these: class and confidence of each image; with
                                 probabilities, that of each class
     .prediction.json            which model all these are of, see `origin`
-    .images.jsonl               which images are wholly done, see `finished`
+    .images.jsonl               which images are wholly done, and of which files they are, see `finished`
 
 The size of a pixel is kept where the image tells it, and NIfTI labels of a NIfTI image keep its place in space. Labels
 in a TIFF lie along the frames and slices of a stack that names them; ids begin anew in each slice, which the file
@@ -35,7 +35,7 @@ from ushape.data.dataset import Colour, Spacing
 from ushape.data.headers import suffix_of
 from ushape.data.images import read_frame_interval, write_image, write_labels
 from ushape.errors import DataError, RecipeError
-from ushape.files.finished import Finished
+from ushape.files.finished import Finished, Noted
 from ushape.files.inputs import Input, spacing_of
 from ushape.files.measure import measure_objects, measure_pieces
 from ushape.files.origin import Origin
@@ -161,7 +161,7 @@ class Results:
         if self.resume:
             self.origin.check()
         if "table" in self.products or self.classifies:
-            path = self.folder / (LABEL_TABLE if self.classifies else TABLE)
+            path = self.table_path
             self.check_path(path)
             self.check_unfinished(path)
             empty = self.finished.without_rows()
@@ -178,14 +178,20 @@ class Results:
                 "replace it with --overwrite"
             )
 
-    def paths(self, item: Input) -> list[Path]:
-        """All files that the image gives."""
+    @property
+    def table_path(self) -> Path:
+        """Where the table goes."""
+        return self.folder / (LABEL_TABLE if self.classifies else TABLE)
+
+    def paths(self, item: Input, products: Collection[str] | None = None) -> list[Path]:
+        """All files that the image gives, but for the table; `products`: others than those that are asked for."""
         if self.classifies:
             return []
+        products = self.products if products is None else products
         pages = [item.page_name(page) for page in item.pages]
-        kinds = [product for product in ENDINGS if product in self.products]
+        kinds = [product for product in ENDINGS if product in products]
         files = [self.folder / f"{page}{ENDINGS[kind]}" for kind in kinds for page in pages]
-        return files + [self.labels_path(item)] * ("labels" in self.products)
+        return files + [self.labels_path(item)] * ("labels" in products)
 
     @property
     def values(self) -> tuple[int, ...]:
@@ -219,6 +225,27 @@ class Results:
                 "skip what is done with --resume"
             )
 
+    def check_source(self, item: Input) -> None:
+        """DataError when results of that name are of another file, or of what the file was before."""
+        noted = self.finished.images.get(self.row_name(item))
+        if self.overwrite or noted is None:
+            return
+        own = Noted.of(item.path)
+        remaining = (*self.paths(item, PRODUCTS), self.table_path, unfinished(self.table_path))
+        if noted.is_of(own) or not any(path.exists() for path in remaining):
+            return
+        if noted.path != own.path:
+            raise DataError(
+                f"expected no results of another image with this name, found those of {noted.path}; predict this one "
+                "into another folder with -o, or replace them with --overwrite"
+            )
+        # What failed before may have been mended.
+        if noted.saved:
+            raise DataError(
+                f"expected the file that its results are of, with {noted.size} bytes, found one with {own.size}; "
+                "predict it into another folder with -o, or replace them with --overwrite"
+            )
+
     def check(self, item: Input) -> None:
         """DataError when a result of the image cannot be written, would replace anything, or has another's name."""
         flat = not item.is_stack and self.model.preparation.dims == 2
@@ -234,6 +261,7 @@ class Results:
                 raise DataError(
                     f"expected images with different names, found {other} too; predict them into another folder"
                 )
+        self.check_source(item)
         for path in paths:
             self.check_path(path)
 
@@ -273,7 +301,7 @@ class Results:
     def write_page(self, item: Input, page: int | None, image: NDArray[Any], prediction: Prediction) -> None:
         """Write all that was asked for of an image or page but the labels."""
         self.origin.write()
-        self.finished.begin(self.row_name(item), self.wanted)
+        self.finished.begin(self.row_name(item), item.path, self.wanted)
         self.add_rows(item, page, image, prediction)
         if self.classifies:
             return
