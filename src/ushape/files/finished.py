@@ -4,10 +4,10 @@
 
 A line for each image, of several the last one counts. Files alone do not tell: a stack has its labels though some of
 its pages failed, an image without objects has no row in the table, and nothing in a result says which of several files
-of one name it is of. A line that takes back what will be
-written anew comes before the first result of an image, one that says what is whole behind the last, so that the note is
-right wherever the work was interrupted. What a note calls saved may have been deleted since; whoever asks looks for the
-files too. Images from before have no line. The note is hidden, as `origin`'s is.
+of one name it is of. A line that takes back what will be written anew comes before the first result of an image, one
+that says what is whole behind the last, so that the note is right wherever the work was interrupted. What a note calls
+saved may have been deleted since; whoever asks looks for the files too. Images from before have no line. The note is
+hidden, as `origin`'s is.
 """
 
 from __future__ import annotations
