@@ -419,6 +419,22 @@ def test_a_volume_keeps_the_distance_of_its_slices(tmp_path):
     assert (row["centroid_z_um"], row["centroid_x_um"]) == ("4.0", "2.125")
 
 
+def test_a_volume_without_a_depth_of_its_voxels_keeps_their_height_and_width(tmp_path):
+    """ImageJ leaves out a depth of 1."""
+    model = answering(small_model("instances", dims=3), lambda image: np.stack([image[0] < 9, *[image[0] > 9] * 2]))
+    volume = np.full((6, 20, 24), 200, np.uint8)
+    volume[:, :9] = 0
+    metadata, spacing = {"axes": "ZYX", "unit": "um"}, {"resolution": (4, 2), "resolutionunit": "NONE"}
+    tifffile.imwrite(tmp_path / "v.tif", volume, imagej=True, metadata=metadata, **spacing)
+    products = ("labels", "probabilities", "overlay", "table")
+    _, problems, _ = predict_files(model, [str(tmp_path / "v.tif")], tmp_path / "out", save=products)
+    assert problems == []
+    for name in ("v.tif", "v_probabilities.tif", "v_overlay.png"):
+        assert read_spacing(tmp_path / "out" / name) == Spacing((0.5, 0.25), "um"), name
+    [row] = rows_of(tmp_path / "out" / "objects.csv")
+    assert not any("_um" in column for column in row)
+
+
 def stack_of(n):
     """Images of 40 x 44 with a square for the first page, two for the second and so on, along these axes."""
     pages = np.zeros((int(np.prod(n)), 40, 44), np.uint8)

@@ -148,7 +148,7 @@ def test_a_large_held_out_image_is_looked_at_in_part(tmp_path, monkeypatch):
     given = {"output": tmp_path / "run", "validation": large, "device": "cpu"}
     finished = train_run(disc_dataset(3), minutes=0.25, settings=TINY, **given)
     assert finished.steps > 12
-    # Ten looks in 4 % of 15 s: 0.06 s each, of one prediction and three decisions, for 7500 pixels: less than the least.
+    # Ten looks in 4 % of 15 s: 0.06 s each, of a prediction and three decisions, for 7500 pixels: less than the least.
     assert seen[:2] == [(64, 64)] * 2
     assert set(seen[2:]) == {(100, 100)}
     assert "a window of at most 0.01 megapixels is looked at" in (tmp_path / "run" / "log.txt").read_text("utf-8")

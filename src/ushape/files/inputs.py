@@ -34,7 +34,7 @@ class Input:
     name     results are called after it
     pages    pages that are images of their own, or (None,) for one image or volume
     axes     what the file's dimensions are, where that is known better than the file says
-    spacing  of a pixel of the images or of the volume, where the file tells it
+    spacing  of a pixel of the images or of the volume, where the file tells all of it
     finding  how its pages were understood, for a person
     layout   what the file's header says; None where it was not asked
     """
@@ -46,6 +46,11 @@ class Input:
     spacing: Spacing | None = None
     finding: str = ""
     layout: Layout | None = None
+
+    @property
+    def written_spacing(self) -> Spacing | None:
+        """What files of results tell: of a volume whose depth of a voxel is not known, its height and width."""
+        return self.spacing or spacing_of(self.path, 2)
 
     @property
     def is_stack(self) -> bool:

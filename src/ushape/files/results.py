@@ -308,7 +308,7 @@ class Results:
         name = item.page_name(page)
         if "probabilities" in self.products:
             path = self.folder / f"{name}{ENDINGS['probabilities']}"
-            write_image(path, prediction.probabilities, spacing=item.spacing)
+            write_image(path, prediction.probabilities, spacing=item.written_spacing)
             self.written.append(path)
         if "geojson" in self.products:
             path = self.folder / f"{name}{ENDINGS['geojson']}"
@@ -322,7 +322,7 @@ class Results:
             path = self.folder / f"{name}{ENDINGS['overlay']}"
             # Ids of objects are no classes, and have their own colours.
             colours = () if self.model.task == "instances" else self.model.colours
-            write_image(path, draw_overlay(image, prediction.labels, colours), spacing=item.spacing)
+            write_image(path, draw_overlay(image, prediction.labels, colours), spacing=item.written_spacing)
             self.written.append(path)
 
     def outlines(self, prediction: Prediction, *, holes: bool) -> list[Outline]:
@@ -346,7 +346,7 @@ class Results:
             if self.values:
                 # Wide enough for any value; `write_labels` chooses the type that suits them.
                 labels = np.array(self.values, np.int32)[labels]
-            axes, spacing, interval = "ZYX"[-labels.ndim :], item.spacing, None
+            axes, spacing, interval = "ZYX"[-labels.ndim :], item.written_spacing, None
             if item.is_stack:
                 labels, axes, spacing, interval = self.along_pages(item, labels)
             nifti = self.format == "nii.gz" and suffix_of(item.path) in NIFTI_SUFFIXES
