@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ushape.data.colours import pack_colour
 from ushape.data.dataset import Dataset, Sample
 from ushape.data.description import ClassRule, Description
-from ushape.data.evidence import odd_ones
+from ushape.data.evidence import background_of, odd_ones
 from ushape.data.images import write_labels
-from ushape.data.masks import find_rule, mask_facts, read_facts, read_mask_by_rule, recognise_masks
+from ushape.data.masks import MaskFacts, find_rule, mask_facts, read_facts, read_mask_by_rule, recognise_masks
 from ushape.errors import DataError
 
 # Two objects and three objects, each connected; ids start afresh.
@@ -367,6 +368,15 @@ def test_the_background_is_black_or_white_or_the_most_frequent_colour(tmp_path, 
     read = read_mask_by_rule(tmp_path / "m.png", None, rule)
     assert rule.classes[0] == "background"
     np.testing.assert_array_equal(read == 0, mask == background)
+
+
+def test_the_background_of_very_many_colours_is_found_in_a_moment():
+    """20 masks of 20,000 colours each: seconds, where each mask is not gone through again for every colour."""
+    colours = tuple(range(pack_colour((9, 0, 0)), pack_colour((9, 0, 0)) + 20_000))
+    counts = tuple(5 if colour == colours[7_000] else 1 for colour in colours)
+    # One colour is the most frequent of a single mask, another one of all masks together.
+    rare = MaskFacts(colours, (*counts[:-1], 50), ())
+    assert background_of([MaskFacts(colours, counts, ())] * 19 + [rare]) == colours[7_000]
 
 
 def test_many_connected_colours_are_instances(tmp_path):

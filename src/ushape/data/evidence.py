@@ -187,9 +187,11 @@ def background_of(facts: Sequence[MaskFacts]) -> int:
     """0, or for colours the packed colour that means background."""
     if not any(f.in_colours for f in facts):
         return 0
-    values = all_values(facts)
-    counts = [sum(dict(zip(f.values, f.counts, strict=True)).get(v, 0) for f in facts) for v in values]
-    return pack_colour(choose_background([unpack_colour(v) for v in values], counts))
+    covered: Counter[int] = Counter()  # a photograph has very many colours: each is to be looked at once a mask
+    for fact in facts:
+        covered.update(dict(zip(fact.values, fact.counts, strict=True)))
+    values = sorted(covered)
+    return pack_colour(choose_background([unpack_colour(v) for v in values], [covered[v] for v in values]))
 
 
 def same_colours(facts: Sequence[MaskFacts]) -> bool:
