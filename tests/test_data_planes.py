@@ -173,6 +173,20 @@ def test_one_mask_for_a_stack_is_a_problem_that_says_what_to_do(tmp_path):
     ) in problem
 
 
+@pytest.mark.parametrize("axes", ["ZCYX", "TYXS"])
+def test_a_few_pages_with_channels_are_no_channels_where_there_is_one_mask(tmp_path, axes):
+    images = tmp_path / "images"
+    if axes == "ZCYX":
+        save_imagej(images / "a.tif", STACK[:6].reshape(3, 2, 24, 32), axes)
+    else:
+        save(images / "a.tif", np.stack([STACK[:3]] * 3, axis=-1), photometric="rgb")
+    save(tmp_path / "masks" / "a.tif", BINARY)
+    dataset = open_folder(tmp_path)
+    assert not any("read as channels" in finding for finding in dataset.findings)
+    assert "expected 3 pages like the image's, found 1; project the image's pages to one" in dataset.problems[0]
+    assert [sample.read_image().shape for sample in dataset.samples] == [(2 if axes == "ZCYX" else 3, 24, 32)] * 3
+
+
 def test_images_in_which_0_is_white_are_said(tmp_path):
     save(tmp_path / "images" / "a.tif", 255 - IMAGE, photometric="miniswhite")
     save(tmp_path / "images" / "b.tif")

@@ -2,7 +2,7 @@
 
     a Z axis that the file itself names (OME, ImageJ, NIfTI), at least 8 deep     one volume (C, D, H, W)
     a Z axis that is shallower, or pages without a word                           one image for each page
-    up to 4 pages and a mask of one page                                          channels of one image
+    up to 4 pages without channels in them and a mask of one page                 channels of one image
     one page and a mask of several                                                an object on each page of the mask
     `axes` in dataset.toml                                                        what they say, whatever the file says
 
@@ -32,7 +32,7 @@ from ushape.errors import DataError
 __all__ = ["MAX_CHANNEL_PAGES", "Pair", "pairs_of", "spread"]
 
 MIN_DEPTH = 8  # slices of a file that says it is a volume
-MAX_CHANNEL_PAGES = 4  # a file of up to 4 pages with a mask of one page holds channels
+MAX_CHANNEL_PAGES = 4  # a file of up to 4 pages with a mask of one page holds channels, if it names none itself
 MAX_PICTURES_CHECKED = 2000  # of pictures without masks; about a second's work
 ONE_PLANE = (".png", ".jpg", ".jpeg", ".bmp")
 UNKNOWN = Layout((), "")  # of a picture whose header was not read: one plane
@@ -100,9 +100,14 @@ def _with_objects(mask: Layout) -> str:
     return "".join(page if axis in "PZ" else axis for axis, page in zip(mask.axes, pages, strict=True))
 
 
+def _may_be_channels(image: Layout) -> bool:
+    """Whether the pages of an image may be its channels: they are few, and nothing else is beside height and width."""
+    return image.n_pages <= MAX_CHANNEL_PAGES and len(image.axes) == 3
+
+
 def _misfit(image: Layout, mask: Layout) -> str | None:
     """What is wrong between an image and its mask, as expected, found and what to do; None when they fit."""
-    channels = mask.n_pages == 1 and image.n_pages <= MAX_CHANNEL_PAGES
+    channels = mask.n_pages == 1 and _may_be_channels(image)
     if mask.n_pages != image.n_pages and not channels and not _has_object_pages(image, mask):
         action = "export the mask again"
         if mask.n_pages == 1:
