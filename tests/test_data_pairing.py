@@ -1,11 +1,14 @@
 """Images and masks find each other by their names; each layout is written into a folder and opened."""
 
+from pathlib import Path, PurePath
+
 import numpy as np
 import pytest
 
 from ushape.data.folder import open_folder
 from ushape.data.matching import Match, match_files, with_unique_names
 from ushape.data.notes import Notes
+from ushape.data.pairing import match_side_by_side
 from ushape.errors import DataError
 from written_files import BINARY, IMAGE, save, touch
 
@@ -155,6 +158,23 @@ def test_cellpose_pairs(tmp_path):
     ignored = [f for f in dataset.findings if "Cellpose" in f]
     assert len(ignored) == 1
     assert ignored[0].startswith("c_flows.tif, c_seg.npy: Cellpose's own working files, which are not read")
+
+
+def test_many_files_of_cellpose_are_not_compared_with_each_other(tmp_path, monkeypatch):
+    n_images, n_compared, compare = 100, 0, Path.__eq__
+    for i in range(n_images):
+        touch(tmp_path / f"{i}_img.tif")
+        touch(tmp_path / f"{i}_flows.tif")
+
+    def counting(path, other):
+        nonlocal n_compared
+        n_compared += 1
+        return compare(path, other)
+
+    monkeypatch.setattr(Path, "__eq__", counting)
+    monkeypatch.setattr(Path, "__hash__", PurePath.__hash__)
+    assert len(match_side_by_side(tmp_path, Notes())) == n_images
+    assert n_compared < 10 * n_images
 
 
 def test_an_array_called_seg_is_a_mask_unless_it_is_a_pickle(tmp_path):

@@ -204,6 +204,17 @@ def test_several_files_with_pages_are_one_sentence(tmp_path):
     assert "3 files have several pages (a.tif, b.tif, c.tif): each is read as one image." in findings
 
 
+def test_files_with_pages_are_not_compared_with_each_other(tmp_path, monkeypatch):
+    """Each with each, thousands of files would take minutes."""
+    for name in "abcd":
+        save(tmp_path / f"{name}.tif", STACK[:3])
+    save(tmp_path / "a_mask.tif", BINARY)
+    monkeypatch.setattr(ushape.data.planes._Opened, "__eq__", None)
+    findings = open_folder(tmp_path).findings
+    assert "a.tif has 3 pages and one mask: read as channels." in findings
+    assert "3 files have several pages (b.tif, c.tif, d.tif): each is read as one image." in findings
+
+
 def test_time_points_of_volumes_are_read_plane_by_plane(tmp_path):
     save_ome(tmp_path / "a.ome.tif", np.stack([STACK] * 2), "TZYX")
     dataset = open_folder(tmp_path)

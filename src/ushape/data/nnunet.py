@@ -130,11 +130,15 @@ def _cases(images: list[Path], masks: set[str]) -> list[_Case]:
 def _files(folder: Path | None, ending: str, notes: Notes) -> list[Path]:
     """The images of a folder; those of another ending than stated are left out."""
     files = images_in(folder) if folder is not None else []
-    kept = [p for p in files if not ending or suffix_of(p).lower() == ending.lower()]
-    if len(kept) < len(files):
-        others = ("also " if kept else "") + told([p.name for p in files if p not in kept])
+
+    def fits(path: Path) -> bool:
+        return not ending or suffix_of(path).lower() == ending.lower()
+
+    kept, others = [p for p in files if fits(p)], [p for p in files if not fits(p)]
+    if others:
+        found = ("also " if kept else "") + told([p.name for p in others])
         notes.problems.append(
-            f"{folder}: expected files that end in {ending} as {DATASET_FILE} says, found {others}; convert "
+            f"{folder}: expected files that end in {ending} as {DATASET_FILE} says, found {found}; convert "
             "them or correct file_ending (left out)"
         )
     return list(unique_stems(kept, notes, "file").values())

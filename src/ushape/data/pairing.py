@@ -175,7 +175,8 @@ def match_side_by_side(path: Path, notes: Notes) -> list[Match] | None:
             f"{told([p.name for p in extras])}: Cellpose's own working files, which are not read (a _seg.npy is a "
             "Python pickle); its masks are read where they are saved as PNG or TIFF (File > Save masks as PNG/tif)."
         )
-        files = [p for p in files if p not in extras]
+        left_out = set(extras)
+        files = [p for p in files if p not in left_out]
     if not files:
         return None
     stems = {stem_of(p) for p in files}

@@ -179,6 +179,10 @@ def _as_slices(axes: str) -> str:
     return axes if "Z" in axes else axes.replace("P", "Z", 1)
 
 
+def _has_one_mask(opened: _Opened) -> bool:
+    return opened.mask is not None and opened.mask.n_pages == 1
+
+
 def _pairs_of_one(opened: _Opened, volumes: bool, axes: str | None) -> list[Pair]:
     """The samples of one match: one, or one for each page."""
     match, image, mask = opened.match, opened.image, opened.mask
@@ -192,7 +196,7 @@ def _pairs_of_one(opened: _Opened, volumes: bool, axes: str | None) -> list[Pair
     if volumes and _says_volume(image) and (mask is None or mask.n_pages > 1):
         mask_axes = _as_slices(mask.axes) if mask is not None and mask.length("Z") == 1 else opened.mask_axes
         return [replace(one, mask_axes=mask_axes, n_voxels=n_voxels)]
-    if mask is not None and mask.n_pages == 1:
+    if _has_one_mask(opened):
         return [replace(one, axes="CYX", n_voxels=n_voxels)]
     digits = len(str(image.n_pages - 1))
     return [
@@ -211,8 +215,9 @@ def _pairs_of_one(opened: _Opened, volumes: bool, axes: str | None) -> list[Pair
 def _note_pages(opened: Sequence[_Opened], volumes: bool, notes: Notes) -> None:
     """Sentences about the files with pages that say nothing, or that count more than slices."""
     paged = [o for o in opened if o.image.n_pages > 1 and not (volumes and _says_volume(o.image))]
-    channels = [o for o in paged if o.mask is not None and o.mask.n_pages == 1]
-    for files, what in ((channels, "one mask: read as channels."), ([o for o in paged if o not in channels], "")):
+    channels = [o for o in paged if _has_one_mask(o)]
+    images = [o for o in paged if not _has_one_mask(o)]
+    for files, what in ((channels, "one mask: read as channels."), (images, "")):
         names = [o.match.images[0].name for o in files]
         if len(files) == 1:
             pages = f"{names[0]} has {files[0].image.n_pages} pages"
