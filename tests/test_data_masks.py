@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ushape.data.colours import pack_colour
+from ushape.data.colours import pack_colour, read_palette
 from ushape.data.dataset import Dataset, Sample
 from ushape.data.description import ClassRule, Description
 from ushape.data.evidence import background_of, odd_ones
@@ -414,6 +414,14 @@ def test_a_palette_keeps_its_indices_and_gives_the_colours_of_classes(tmp_path):
     rule = rule_of_files(path)
     assert (rule.classes, rule.colours) == (("background", "class 1", "class 2"), (BLACK, RED, (1, 2, 3)))
     np.testing.assert_array_equal(read_mask_by_rule(path, None, rule), REGIONS)
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "gif"])
+def test_a_palette_picture_may_be_huge(tmp_path, monkeypatch, suffix):
+    path = save_palette(tmp_path / f"m.{suffix}", (BLACK, RED), np.kron(REGIONS > 0, np.ones((8, 8), bool)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)  # Pillow refuses twice as many
+    assert read_palette(path)[:2] == (BLACK, RED)
+    assert rule_of_files(path).classes == ("background", "foreground")
 
 
 def test_palettes_that_differ_are_read_by_colour(tmp_path):

@@ -222,6 +222,14 @@ def test_labelmes_masks_and_turned_rectangles_are_read(tmp_path):
     assert np.count_nonzero(mask == 2) == 18
 
 
+def test_labelmes_masks_may_be_huge(tmp_path, monkeypatch):
+    buffer = io.BytesIO()
+    Image.new("L", (8, 6), 255).save(buffer, "png")
+    stamp = shape([[5, 4], [12, 9]], "mask") | {"mask": base64.b64encode(buffer.getvalue()).decode()}
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)  # Pillow refuses twice as many
+    assert np.array_equal(drawn(tmp_path / "a.json", labelme(stamp)), box(4, 10, 5, 13))
+
+
 def test_pieces_of_a_group_that_overlap_are_one_whole(tmp_path):
     content = labelme(shape(SQUARE, group=1), shape([[4, 3], [9, 3], [9, 7], [4, 7]], group=1))
     assert np.array_equal(drawn(tmp_path / "a.json", content), box(3, 7, 2, 9))

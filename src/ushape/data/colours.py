@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ushape.data.dataset import Colour
+from ushape.data.headers import open_picture
 
 __all__ = [
     "choose_background",
@@ -116,7 +116,7 @@ def read_palette(path: Path) -> tuple[Colour, ...]:
     """The colours of a palette picture by index; () for any other file."""
     if path.suffix.lower() not in PALETTE_SUFFIXES:
         return ()
-    with Image.open(path) as picture:
+    with open_picture(path) as picture:
         flat = picture.getpalette("RGB") if picture.mode == "P" else None
     table = flat or []
     return tuple((table[i], table[i + 1], table[i + 2]) for i in range(0, len(table), 3))

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from ushape.data.headers import open_picture
 from ushape.data.notes import reason_of
 from ushape.data.regions import Corners, Drawing, Region, Rings, Stamp, are_around
 from ushape.errors import DataError
@@ -179,7 +179,7 @@ def _rings_of_shape(shape: dict[str, Any]) -> Rings:
 def _stamp_of_shape(shape: dict[str, Any]) -> Stamp:
     """The pixels of a shape that LabelMe keeps as a PNG in base64; the first of its points is its upper left pixel."""
     column, row = np.array(shape["points"], np.float64).min(axis=0).round().astype(int)
-    with Image.open(io.BytesIO(base64.b64decode(shape["mask"]))) as picture:
+    with open_picture(io.BytesIO(base64.b64decode(shape["mask"]))) as picture:
         return Stamp.of(np.asarray(picture) > 0, int(row), int(column))
 
 
