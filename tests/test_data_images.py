@@ -95,6 +95,13 @@ def test_a_fourth_channel_that_is_no_alpha_stays(tmp_path):
     assert read_image(tmp_path / "a.tif").shape == (4, 20, 30)
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32, np.int16])
+def test_a_fourth_channel_of_an_array_is_alpha_in_8_bits_only(tmp_path, dtype):
+    markers = np.dstack([COLOUR, GREY]).astype(dtype)
+    np.save(tmp_path / "a.npy", markers)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.npy"), channels_first(markers))
+
+
 def test_grey_with_alpha_is_one_channel(tmp_path):
     Image.fromarray(np.dstack([GREY, GREY[::-1]]), "LA").save(tmp_path / "a.png")
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), GREY[None])

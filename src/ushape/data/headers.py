@@ -403,7 +403,9 @@ def _npy_layout(path: Path, axes: str | None) -> Layout:
     if axes is not None:
         return Layout(shape, _check_axes(shape, axes, path), itemsize=itemsize)
     letters = _guess_axes(shape, path)
-    return Layout(shape, letters, alpha=letters == "YXC" and shape[2] == 4, itemsize=itemsize)
+    # Pictures are of 8 bits where they have alpha; four channels of another type are four markers.
+    alpha = letters == "YXC" and shape[2] == 4 and array.dtype == np.uint8
+    return Layout(shape, letters, alpha=alpha, itemsize=itemsize)
 
 
 def _nifti_layout(path: Path, axes: str | None) -> Layout:
