@@ -102,6 +102,36 @@ def test_missing_files_are_problems(tmp_path):
     assert len(dataset.problems) == 3
 
 
+COLOUR = np.dstack([IMAGE, IMAGE[::-1], IMAGE[:, ::-1]])
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+def test_one_file_of_a_case_may_hold_red_green_and_blue(tmp_path, ending):
+    options = {"photometric": "rgb"} if ending == ".tif" else {}
+    for case in "ab":
+        save(tmp_path / "imagesTr" / f"{case}_0000{ending}", COLOUR, **options)
+        save(tmp_path / "labelsTr" / f"{case}{ending}", blobs(1, 2))
+    write_json(tmp_path, channel_names={"0": "R", "1": "G", "2": "B"}, labels={"background": 0, "a": 1, "b": 2})
+    dataset = open_folder(tmp_path)
+    assert ([s.name for s in dataset.annotated.samples], dataset.problems) == (["a", "b"], ())
+    np.testing.assert_array_equal(dataset.samples[1].read_image(), np.moveaxis(COLOUR, -1, 0))
+    assert "nnU-Net folder: one file of each case holds its 3 channels (R, G, B)." in dataset.findings
+
+
+def test_one_file_of_other_channels_than_named_is_a_problem_and_a_damaged_one_says_so(tmp_path):
+    save(tmp_path / "imagesTr" / "a_0000.png", COLOUR)
+    save(tmp_path / "imagesTr" / "b_0000.png", IMAGE)
+    (tmp_path / "imagesTr" / "c_0000.png").write_bytes(b"x")
+    write_json(tmp_path, channel_names={"0": "R", "1": "G", "2": "B"})
+    dataset = open_folder(tmp_path)
+    assert [s.name for s in dataset.samples] == ["a"]
+    assert "b: expected the 3 channels _0000 to _0002, found _0000; add or remove" in dataset.problems[0]
+    assert "c_0000.png: expected a readable .png file, found one that is damaged" in dataset.problems[1]
+    save(tmp_path / "imagesTr" / "d_0001.png", COLOUR)  # then the files are channels
+    with pytest.raises(DataError, match="a: expected the 3 channels _0000 to _0002, found _0000"):
+        open_folder(tmp_path)
+
+
 def test_channels_must_be_of_one_size(tmp_path):
     write_version_2(tmp_path)
     save(tmp_path / "imagesTr" / "c_001_0001.nii.gz", VOLUME[:, :20])

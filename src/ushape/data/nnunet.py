@@ -5,6 +5,7 @@
     imagesTs/, labelsTs/                             the same for testing; the masks are often missing
     dataset.json                                     names of channels and classes; the folder is read without it, too
 
+Colour is the one exception: imagesTr/case_0000.png alone may hold red, green and blue, which are three names.
 The Medical Segmentation Decathlon, where the layout comes from, has one file for each case, without a channel's
 number. The part `train` is Tr, `test` is Ts. Each value of a mask is a class, and "ignore" is one to ignore.
 
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ushape.data.description import ClassRule, Description
-from ushape.data.headers import stem_of, suffix_of
+from ushape.data.headers import read_layout, stem_of, suffix_of
 from ushape.data.matching import Match, unique_stems
 from ushape.data.naming import images_in, subfolders
 from ushape.data.notes import Notes, counted, told
@@ -157,6 +158,15 @@ def _channels(path: Path, case: _Case, n_channels: int, notes: Notes) -> tuple[P
     return tuple(case.files[number] for number in range(n_channels))
 
 
+def _holds_all(path: Path, n_channels: int) -> bool:
+    """Whether a file holds all channels of its case; one that cannot be read may, and is told when it is opened."""
+    try:
+        layout = read_layout(path)
+    except DataError:
+        return True
+    return layout.length("C") - layout.alpha == n_channels
+
+
 def _channel_names(stated: dict[str, Any]) -> list[str]:
     names = stated.get("channel_names", stated.get("modality"))
     return [str(name) for name in names.values()] if isinstance(names, dict) else []
@@ -182,9 +192,11 @@ def match_nnunet(path: Path, part: str, notes: Notes) -> list[Match]:
     # A decathlon file holds all its channels, so their names say nothing about the number of files.
     by_number = _has_channels([stem_of(p) for case in cases for p in case.files.values()], set(masks))
     n_channels = (len(names) or 1 + max(max(case.files) for case in cases)) if by_number else 1
+    only_first = n_channels > 1 and all(set(case.files) == {0} for case in cases)
     matches = []
     for case in cases:
-        files = _channels(folder, case, n_channels, notes)
+        whole = only_first and _holds_all(case.files[0], n_channels)
+        files = (case.files[0],) if whole else _channels(folder, case, n_channels, notes)
         mask = masks.pop(case.name, None)
         if files:
             matches.append(Match(case.name, files, mask))
@@ -194,9 +206,11 @@ def match_nnunet(path: Path, part: str, notes: Notes) -> list[Match]:
         f"{mask}: expected images of case {name} in {folder}, found none; add them or remove the mask"
         for name, mask in masks.items()
     ]
+    told_names = f" ({', '.join(names)})" if len(names) == n_channels else ""
     if separate:
-        told_names = f" ({', '.join(names)})" if len(names) == n_channels else ""
         notes.findings.append(f"nnU-Net folder: {n_channels} files of each case are its channels{told_names}.")
+    elif only_first and matches:
+        notes.findings.append(f"nnU-Net folder: one file of each case holds its {n_channels} channels{told_names}.")
     else:
         notes.findings.append(f"nnU-Net folder: {counted(len(matches), 'case')} in {folder.name}.")
     return matches
