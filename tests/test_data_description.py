@@ -27,7 +27,6 @@ def test_no_file_says_nothing(tmp_path):
     assert read_description(tmp_path) == Description() == describe(tmp_path, "# only a comment\n")
     assert not Description().says_values
     assert Description().group_of("a_1") == ""
-    assert Description().spacing_of(2) is None
 
 
 def test_every_key_is_read(tmp_path):
@@ -77,12 +76,27 @@ def test_groups_are_found_however_an_accent_is_written(tmp_path):
     assert found.group_of("z\u00e4h_1") == "z\u00e4h"
 
 
-def test_one_spacing_fits_any_number_of_axes(tmp_path):
-    assert describe(tmp_path, "spacing = 0.5").spacing == Spacing((0.5, 0.5))
+def test_one_spacing_holds_along_all_axes(tmp_path):
+    assert describe(tmp_path, "spacing = 0.5").spacing == Spacing((0.5, 0.5, 0.5))
     assert describe(tmp_path, 'spacing = 1\naxes = "CZYX"').spacing == Spacing((1.0, 1.0, 1.0))
-    assert Description(spacing=Spacing((0.5, 0.5), "nm")).spacing_of(3) == Spacing((0.5, 0.5, 0.5), "nm")
-    assert Description(spacing=Spacing((2, 1, 1))).spacing_of(3) == Spacing((2, 1, 1))
-    assert Description(spacing=Spacing((2, 1, 1))).spacing_of(2) is None
+
+
+@pytest.mark.parametrize(
+    "axes, spacing, expected",
+    [
+        ("YXZ", [0.5, 0.6, 2.0], (2.0, 0.5, 0.6)),
+        ("xyz", [0.6, 0.5, 2.0], (2.0, 0.5, 0.6)),
+        ("ZYXC", [2.0, 0.5, 0.6], (2.0, 0.5, 0.6)),
+        ("XYC", [0.6, 0.5], (0.5, 0.6)),
+        ("ZXY", [0.6, 0.5], (0.5, 0.6)),  # depth is not told
+        ("CYX", [2.0, 0.5, 0.6], (2.0, 0.5, 0.6)),
+        (None, [2.0, 0.5, 0.6], (2.0, 0.5, 0.6)),
+        (None, [0.5, 0.6], (0.5, 0.6)),
+    ],
+)
+def test_the_spacing_stands_in_the_order_of_the_axes(tmp_path, axes, spacing, expected):
+    text = f"spacing = {spacing}\n" + (f'axes = "{axes}"\n' if axes else "")
+    assert describe(tmp_path, text).spacing == Spacing(expected)
 
 
 TWO = '[[classes]]\nname = "a"\n{}\n[[classes]]\nname = "b"\n{}\n'

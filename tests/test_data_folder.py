@@ -8,6 +8,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from ushape.data.dataset import Spacing
 from ushape.data.folder import find_parts, open_folder
 from ushape.data.object_folders import read_object_masks
 from ushape.errors import DataError
@@ -319,6 +320,23 @@ def test_a_stack_with_a_z_axis_is_one_volume(tmp_path):
     tifffile.imwrite(tmp_path / "train-volume.tif", volume, imagej=True, metadata={"axes": "ZYX"})
     save(tmp_path / "train-labels.tif", np.stack([BINARY] * 9))
     assert [s.read_image().shape for s in open_folder(tmp_path).samples] == [(1, 9, 24, 32)]
+
+
+def test_the_spacing_in_dataset_toml_is_turned_as_the_images_are(tmp_path):
+    volume = RNG.integers(0, 255, (9, 24, 32), dtype=np.uint8)
+    np.save(tmp_path / "a.npy", volume.transpose(1, 2, 0))
+    (tmp_path / "dataset.toml").write_text('axes = "YXZ"\nspacing = [0.5, 0.6, 2.0]\n')
+    (sample,) = open_folder(tmp_path).samples
+    np.testing.assert_array_equal(sample.read_image(), volume[None])
+    assert sample.spacing == Spacing((2.0, 0.5, 0.6))
+
+
+def test_one_spacing_in_dataset_toml_is_that_of_volumes_too(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.stack([IMAGE] * 9), imagej=True, metadata={"axes": "ZYX"})
+    (tmp_path / "dataset.toml").write_text("spacing = 0.5\n")
+    (sample,) = open_folder(tmp_path).samples
+    assert sample.read_image().shape == (1, 9, 24, 32)
+    assert sample.spacing == Spacing((0.5, 0.5, 0.5))
 
 
 def test_real_sets_are_understood_without_a_word(real_data):

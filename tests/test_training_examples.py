@@ -186,6 +186,16 @@ def test_the_files_tell_the_spacing_where_the_data_set_does_not(tmp_path):
     assert usual_spacing([replace(sample, spacing=Spacing((3, 2, 2), "nm"))], 2) == Spacing((2, 2), "nm")
 
 
+def test_the_files_tell_the_spacing_where_the_data_set_tells_no_depth(tmp_path):
+    path = tmp_path / "a.ome.tif"
+    sizes = {"PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "PhysicalSizeZ": 2.0}
+    stack = np.zeros((9, 4, 4), np.uint8)
+    tifffile.imwrite(path, stack, photometric="minisblack", metadata={"axes": "ZYX", **sizes})
+    sample = Sample("a", lambda: np.zeros((1, 9, 4, 4), np.uint8), files=(path,), spacing=Spacing((0.4, 0.4)))
+    assert usual_spacing([sample], 3) == Spacing((2.0, 0.5, 0.5))
+    assert usual_spacing([sample], 2) == Spacing((0.4, 0.4))
+
+
 def test_masks_of_one_class_only_teach_nothing():
     ones = np.ones((8, 8), np.int32)
     data = semantic(ones, ones)

@@ -62,7 +62,7 @@ class Sample:
     emphasis  how often it is drawn in training, relative to the others
     files     what it was read from, for messages and fingerprints
     label     the class of the whole image, an index into `Dataset.classes`; None where there is none
-    spacing   the physical size of a pixel where it is known
+    spacing   the physical size of a pixel where it is known; of a plane it may tell a depth in front
     """
 
     name: str

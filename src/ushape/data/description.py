@@ -5,7 +5,8 @@ All keys may be left out:
     task = "semantic"                  # or "instances", "classification"
     ignore = 255                       # mask values or colours (one, or a list) of pixels without annotation
     axes = "ZYX"                       # what the dimensions of the image files are, in the files' order
-    spacing = [0.5, 0.5]               # size of a pixel along each axis in the order of height, width; or one number
+    spacing = [2.0, 0.5, 0.5]          # size of a pixel in the order of the axes (depth, height, width without them);
+                                       # depth may be left out; or one number
     unit = "um"
     groups = "^(.*)_[0-9]+$"           # samples of one group stay together: this part of their names is the same
 
@@ -59,7 +60,7 @@ class Description:
     ignore  mask values without annotation; colours are packed, see `colours`
     groups  a regular expression: its first group, or else the whole match, in a sample's name is the sample's group
     axes    letters of the image files' dimensions, as in `read_image`
-    spacing one length per spatial axis in the order of `size`; see `spacing_of`
+    spacing (height, width) or (depth, height, width), whatever the order of the axes; 2-D images take the last two
     """
 
     task: Task | None = None
@@ -80,13 +81,6 @@ class Description:
         if found is None:
             return ""
         return (found[1] if found.re.groups else found[0]) or ""
-
-    def spacing_of(self, n_axes: int) -> Spacing | None:
-        """The spacing for images of 2 or 3 spatial axes; None where nothing fits. Equal lengths fit any number."""
-        if self.spacing is None or len(self.spacing.values) == n_axes:
-            return self.spacing
-        lengths = set(self.spacing.values)
-        return Spacing((*lengths,) * n_axes, self.spacing.unit) if len(lengths) == 1 else None
 
 
 class _WrongError(Exception):
@@ -194,6 +188,15 @@ def _classes(tables: object, ignore: tuple[int, ...]) -> tuple[ClassRule, ...]:
     return classes
 
 
+def _in_order(lengths: list[float], axes: str | None) -> tuple[float, ...]:
+    """(depth,) height, width, of lengths that stand in the order of the axes; two of them are those of Y and X."""
+    letters = (axes or "YX").upper()
+    wanted = "ZYX"[-len(lengths) :]
+    order = dict.fromkeys(a for a in (letters if "Z" in letters else f"Z{letters}") if a in wanted)
+    length_of = dict(zip(order, lengths, strict=True))
+    return tuple(float(length_of[axis]) for axis in wanted)
+
+
 def _spacing(table: dict[str, Any], axes: str | None) -> Spacing | None:
     unit = _text(table, "unit", 'unit = "um"') or "um"
     if "spacing" not in table:
@@ -202,7 +205,7 @@ def _spacing(table: dict[str, Any], axes: str | None) -> Spacing | None:
         return None
     given = table["spacing"]
     one = not isinstance(given, list)
-    lengths = [given] * (3 if axes and "Z" in axes else 2) if one else given
+    lengths = [given] * 3 if one else given
     numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in lengths)
     if not numbers or len(lengths) not in (2, 3):
         raise _WrongError(
@@ -211,7 +214,7 @@ def _spacing(table: dict[str, Any], axes: str | None) -> Spacing | None:
         )
     if not all(math.isfinite(v) and v > 0 for v in lengths):
         raise _WrongError(f"expected a spacing above 0, found {given!r}; write the size of a pixel, for example 0.5")
-    return Spacing(tuple(float(v) for v in lengths), unit)
+    return Spacing(_in_order(lengths, axes), unit)
 
 
 def _task(table: dict[str, Any]) -> Task | None:

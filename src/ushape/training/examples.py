@@ -303,12 +303,15 @@ def class_shares(dataset: Dataset, examples: Sequence[Example]) -> tuple[float, 
 def usual_spacing(samples: Sequence[Sample], dims: int) -> Spacing | None:
     """The spacing of a pixel in the middle of those that are known, of some of the samples; None where none is.
 
-    What the data set says comes first, then what the images' files say.
+    What the data set says comes first, then, where it does not tell all axes, what the images' files say.
     """
-    chosen = spread(samples, SPACINGS_READ)
-    told = [s.spacing or (read_spacing(s.files[0]) if s.files else None) for s in chosen]
-    # A page of a volume's file has no depth.
-    known = [Spacing(s.values[-dims:], s.unit) for s in told if s is not None and len(s.values) >= dims]
+    known = []
+    for sample in spread(samples, SPACINGS_READ):
+        said = sample.spacing
+        if (said is None or len(said.values) < dims) and sample.files:
+            said = read_spacing(sample.files[0])
+        if said is not None and len(said.values) >= dims:
+            known.append(Spacing(said.values[-dims:], said.unit))  # a page of a volume's file has no depth
     known.sort(key=lambda spacing: math.prod(spacing.values))
     return known[len(known) // 2] if known else None
 
