@@ -32,7 +32,7 @@ def painted(**cells: np.ndarray) -> np.ndarray:
 
 def save(path: Path, array: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    tifffile.imwrite(path, array)
+    tifffile.imwrite(path, array, photometric="minisblack")
 
 
 @pytest.fixture
@@ -148,6 +148,62 @@ def test_no_gold_at_all_is_told(small):
         path.unlink()
     with pytest.raises(DataError, match=r"expected frames that can be used, found none in 01 \(no frame has gold"):
         open_ctc(small, sequences=["01"], truth="gold")
+
+
+@pytest.fixture
+def deep(tmp_path):
+    """Volumes of 3 slices: frame 0 partial gold, 1 complete gold, 2 silver only."""
+    markers = np.stack([painted(), painted(_5=disc(8, 8, 1), _6=disc(11, 17, 1)), painted(_7=OUTSIDE)])
+    for t in range(3):
+        stack = np.full((3, *SIZE), t, np.uint8)
+        stack[2] = 9
+        save(tmp_path / "01" / f"t{t:03d}.tif", stack)
+        save(tmp_path / "01_GT" / "TRA" / f"man_track{t:03d}.tif", markers)
+    save(tmp_path / "01_GT" / "SEG" / "man_seg000.tif", np.stack([painted(_1=A), painted(_1=A), painted()]))
+    save(tmp_path / "01_GT" / "SEG" / "man_seg001.tif", np.stack([painted(), painted(_1=A, _2=B), painted()]))
+    save(tmp_path / "01_ST" / "SEG" / "man_seg002.tif", np.stack([painted(_3=A), painted(), painted(_4=B)]))
+    return tmp_path
+
+
+def test_frames_of_several_pages_are_volumes_where_axes_say_so(deep):
+    volumes = frames(deep, axes="ZYX")
+    np.testing.assert_array_equal(volumes["01_t001"].read_image()[0, :, 0, 0], [1, 1, 9])
+    slices = [painted(), painted(_1=A, _2=B), painted()]
+    # Whatever lies in the first and the last slice is inside the field: the border is that of the slices.
+    np.testing.assert_array_equal(volumes["01_t001"].read_mask(), [with_ignored_margin(each) for each in slices])
+    np.testing.assert_array_equal(volumes["01_t001"].read_reference(), volumes["01_t001"].read_mask())
+    assert [volumes[name].complete for name in ("01_t000", "01_t001")] == [False, True]
+    assert set(np.unique(volumes["01_t000"].read_mask())) == {-1, 1}
+    silver = [painted(_3=A), painted(), painted(_4=B)]
+    np.testing.assert_array_equal(volumes["01_t002"].read_mask(), [with_ignored_margin(each) for each in silver])
+
+
+def test_dataset_toml_tells_the_axes_of_frames(deep):
+    (deep / "dataset.toml").write_text('axes = "ZYX"\n')
+    dataset = open_folder(deep)
+    assert (len(dataset), dataset.problems) == (3, ())
+    assert dataset.samples[0].read_image().shape == (1, 3, *SIZE)
+    assert dataset.samples[0].read_mask().shape == (3, *SIZE)
+    save(deep / "01_GT" / "SEG" / "man_seg000.tif", np.stack([painted(_1=A)] * 2))
+    assert (
+        "man_seg000.tif: expected a mask of the frame's size (3, 20, 24), found (2, 20, 24)"
+        in open_folder(deep).problems[0]
+    )
+
+
+def test_frames_with_channels_have_masks_without(small):
+    save(small / "02" / "t000.tif", np.zeros((2, *SIZE), np.uint8))
+    sample = frames(small, sequences=["02"], axes="CYX")["02_t000"]
+    assert (sample.read_image().shape, sample.read_mask().shape) == ((2, *SIZE), SIZE)
+
+
+def test_frames_of_several_pages_need_axes(deep):
+    with pytest.raises(
+        DataError,
+        match=r"found none in 01 \(.*t000\.tif: expected frames of one page, found 3 pages; write axes = \"ZYX\" into "
+        r"dataset\.toml to read them as volumes\)",
+    ):
+        open_folder(deep)
 
 
 # The partial frames as counted by hand: fewer gold objects than cells inside the field.

@@ -10,6 +10,9 @@ gold object covers it; its unlabelled pixels are ignored (-1) in training, excep
 (2) Cells that lie only within 50 px of the frame's border are not annotated, so unlabelled pixels there are ignored
 in training and in scoring. (3) Only gold is a reference; silver frames are for training and are not scored.
 
+Frames have one page, or are volumes where their files or `axes` say so. The border of a volume is that of its slices,
+because few volumes are 100 slices deep. Gold of single slices (man_seg_034_007.tif) is not read.
+
 References: Ulman et al. 2017, Maska et al. 2023, https://celltrackingchallenge.net.
 """
 
@@ -26,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ushape.data.dataset import Dataset, Sample
+from ushape.data.description import DESCRIPTION_FILE
 from ushape.data.headers import stem_of
 from ushape.data.images import read_image, read_layout, read_mask
 from ushape.errors import DataError
@@ -52,8 +56,9 @@ FRAME = re.compile(r"t(\d{3,})\.tif")
 
 @dataclass(frozen=True)
 class _Frame:
-    """The files of one frame; None for what does not exist."""
+    """The files of one frame; None for what does not exist. `axes` are those of the image where it does not say."""
 
+    axes: str | None
     sequence: str
     number: int
     image: Path
@@ -65,11 +70,17 @@ class _Frame:
     def name(self) -> str:
         return f"{self.sequence}_{stem_of(self.image)}"
 
+    @property
+    def mask_axes(self) -> str | None:
+        """Masks have no channels."""
+        return None if self.axes is None else "".join(a for a in self.axes.upper() if a not in "CS")
+
 
 def _in_field(size: tuple[int, ...], margin: int) -> NDArray[np.bool_]:
-    """True inside the field of interest: further than `margin` px from every border of the frame."""
+    """True inside the field of interest: further than `margin` px from every border of the frame, or of its slices."""
     inside = np.zeros(size, bool)
-    inside[tuple(slice(margin, n - margin) for n in size)] = True
+    rows, columns = (slice(margin, n - margin) for n in size[-2:])
+    inside[..., rows, columns] = True
     return inside
 
 
@@ -79,15 +90,15 @@ def _ignore_margin(mask: Mask, margin: int) -> Mask:
 
 
 def is_partial(gold: Mask, markers: Mask, margin: int = FIELD_MARGIN) -> bool:
-    """True when the gold mask (H, W) lacks a cell that the markers (H, W) show inside the field of interest."""
+    """True when the gold mask (*space) lacks a cell that the markers (*space) show inside the field of interest."""
     in_field = np.unique(markers[_in_field(markers.shape, margin)])
     covered = np.unique(markers[gold > 0])
     return bool(np.setdiff1d(in_field, covered, assume_unique=True).any())
 
 
-def read_gold_reference(gold: Path, margin: int) -> Mask:
-    """The mask to score against (H, W): gold objects, 0 elsewhere, -1 for unlabelled pixels within the margin."""
-    return _ignore_margin(read_mask(gold), margin)
+def read_gold_reference(gold: Path, margin: int, axes: str | None = None) -> Mask:
+    """The mask to score against (*space): gold objects, 0 elsewhere, -1 for unlabelled pixels within the margin."""
+    return _ignore_margin(read_mask(gold, axes=axes), margin)
 
 
 def _require_same_size(path: Path, mask: Mask, size: tuple[int, ...]) -> None:
@@ -95,15 +106,17 @@ def _require_same_size(path: Path, mask: Mask, size: tuple[int, ...]) -> None:
         raise DataError(f"{path}: expected a mask of size {size}, found {mask.shape}; download the data set again")
 
 
-def read_training_mask(gold: Path | None, silver: Path | None, partial: bool, margin: int) -> Mask:
-    """The mask to train on (H, W): gold where there is gold, else silver; a partial gold frame after rule 1."""
+def read_training_mask(
+    gold: Path | None, silver: Path | None, partial: bool, margin: int, axes: str | None = None
+) -> Mask:
+    """The mask to train on (*space): gold where there is gold, else silver; a partial gold frame after rule 1."""
     source = gold or silver
     assert source is not None, "a frame without gold and silver has no mask"
-    mask = read_mask(source)
+    mask = read_mask(source, axes=axes)
     if partial:
         background = np.zeros(mask.shape, bool)
         if silver is not None:
-            other = read_mask(silver)
+            other = read_mask(silver, axes=axes)
             _require_same_size(silver, other, mask.shape)
             background = other == 0
         mask = np.where((mask == 0) & ~background, np.int32(-1), mask)
@@ -116,7 +129,7 @@ def ctc_sequences(path: Path) -> tuple[str, ...]:
     return tuple(p.name for p in folders if any(FRAME.fullmatch(f.name) for f in p.iterdir()))
 
 
-def _frames(path: Path, sequence: str) -> list[_Frame]:
+def _frames(path: Path, sequence: str, axes: str | None) -> list[_Frame]:
     frames = []
     for image in sorted((path / sequence).iterdir()):
         match = FRAME.fullmatch(image.name)
@@ -127,18 +140,29 @@ def _frames(path: Path, sequence: str) -> list[_Frame]:
         silver = path / f"{sequence}_ST" / "SEG" / f"man_seg{digits}.tif"
         markers = path / f"{sequence}_GT" / "TRA" / f"man_track{digits}.tif"
         found = [p if p.is_file() else None for p in (gold, silver, markers)]
-        frames.append(_Frame(sequence, int(digits), image, *found))
+        frames.append(_Frame(axes, sequence, int(digits), image, *found))
     return frames
+
+
+def _space(path: Path, axes: str | None) -> tuple[int, ...]:
+    """The size of a file's (*space), from its header; DataError where it cannot be read or has mere pages."""
+    layout = read_layout(path, axes=axes)
+    if layout.length("P") > 1:
+        raise DataError(
+            f'{path}: expected frames of one page, found {layout.n_pages} pages; write axes = "ZYX" into '
+            f"{DESCRIPTION_FILE} to read them as volumes"
+        )
+    return (layout.length("Z"), *layout.size) if "Z" in layout.axes else layout.size
 
 
 def _check_sizes(frame: _Frame) -> None:
     """DataError when the image cannot be read or a mask has another size than it."""
-    size = read_layout(frame.image).size
+    size = _space(frame.image, frame.axes)
     for path in (frame.gold, frame.silver, frame.markers):
-        if path is not None and read_layout(path).size != size:
+        found = size if path is None else _space(path, frame.mask_axes)
+        if found != size:
             raise DataError(
-                f"{path}: expected a mask of the frame's size {size}, found {read_layout(path).size}; "
-                "download the data set again"
+                f"{path}: expected a mask of the frame's size {size}, found {found}; download the data set again"
             )
 
 
@@ -146,18 +170,19 @@ def _is_partial_frame(frame: _Frame, margin: int) -> bool:
     # Without markers nothing is known to be missing.
     if frame.gold is None or frame.markers is None:
         return False
-    return is_partial(read_mask(frame.gold), read_mask(frame.markers), margin)
+    axes = frame.mask_axes
+    return is_partial(read_mask(frame.gold, axes=axes), read_mask(frame.markers, axes=axes), margin)
 
 
 def _sample(frame: _Frame, partial_gold: bool, margin: int) -> Sample:
     mask = reference = None
     if frame.gold is not None or frame.silver is not None:
-        mask = partial(read_training_mask, frame.gold, frame.silver, partial_gold, margin)
+        mask = partial(read_training_mask, frame.gold, frame.silver, partial_gold, margin, frame.mask_axes)
     if frame.gold is not None:
-        reference = partial(read_gold_reference, frame.gold, margin)
+        reference = partial(read_gold_reference, frame.gold, margin, frame.mask_axes)
     return Sample(
         name=frame.name,
-        image=partial(read_image, frame.image),
+        image=partial(read_image, frame.image, axes=frame.axes),
         mask=mask,
         reference=reference,
         scored=frame.gold is not None,
@@ -186,12 +211,14 @@ def open_ctc(
     sequences: Sequence[str] | None = None,
     truth: Truth = "gold+silver",
     margin: int = FIELD_MARGIN,
+    axes: str | None = None,
 ) -> Dataset:
     """A Cell Tracking Challenge folder as a dataset of instances; names are like '01_t034'.
 
     sequences  which of them, such as ("01",); None for all
     truth      "gold": frames without gold are left out and silver is not looked at
     margin     px from the frame's border within which cells may be unannotated
+    axes       what the dimensions of the frames are, as in `read_image`; "ZYX" for volumes
 
     Frames that cannot be used become problems. DataError when a sequence is missing or no frame can be used.
     """
@@ -206,7 +233,7 @@ def open_ctc(
     samples, findings, problems = [], [], []
     for sequence in wanted:
         own = []
-        for frame in _frames(path, sequence):
+        for frame in _frames(path, sequence, axes):
             if truth == "gold" and frame.gold is None:
                 continue
             used = replace(frame, silver=None) if truth == "gold" else frame

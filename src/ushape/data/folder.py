@@ -247,10 +247,10 @@ def _matches_of_others(request: Request, root: Path, parts: Sequence[str]) -> li
 
 
 def _open_sequences(request: Request, part: str | None) -> Dataset:
-    if part is None:
-        return open_ctc(request.path, name=request.name)
-    truth: Truth = "gold" if part.endswith("-gold") else "gold+silver"
-    return open_ctc(request.path, name=request.name, sequences=(part.removesuffix("-gold"),), truth=truth)
+    truth: Truth = "gold" if part is not None and part.endswith("-gold") else "gold+silver"
+    sequences = None if part is None else (part.removesuffix("-gold"),)
+    axes = request.description.axes
+    return open_ctc(request.path, name=request.name, sequences=sequences, truth=truth, axes=axes)
 
 
 def _open_place(request: Request, place: _Place, root: Path, parts: Sequence[str]) -> Dataset:
