@@ -67,7 +67,7 @@ def test_dataset_toml_names_classes_groups_and_spacing(tmp_path):
     dataset = open_folder(tmp_path)
     assert (dataset.task, dataset.classes) == ("semantic", ("nothing", "cell"))
     assert [s.group for s in dataset.samples] == ["a", "a", "b"]
-    assert str(dataset.samples[0].spacing) == "0.5 x 0.5 nm"
+    assert str(dataset.samples[0].spacing) == "0.5 x 0.5 x 0.5 nm"  # one number holds for volumes too
     assert np.unique(dataset.samples[0].read_mask()).tolist() == [-1, 0, 1]
     assert open_folder(tmp_path, task="instances").task == "instances"
 
