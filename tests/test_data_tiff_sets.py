@@ -63,6 +63,14 @@ def test_a_renamed_file_of_a_set_is_still_its_own(tmp_path):
     assert np.all(read_image(second.rename(tmp_path / "other.tif")) == 2)
 
 
+def test_a_file_with_the_name_of_another_one_is_its_own(tmp_path):
+    (tmp_path / "alone").mkdir()
+    first, second = positions(tmp_path, 2, 1)
+    moved = second.rename(tmp_path / "alone" / first.name)
+    assert np.all(read_image(moved) == 2)
+    assert read_spacing(moved).values[-1] == pytest.approx(0.15)
+
+
 def test_a_file_of_a_set_that_was_moved_away_from_it_needs_no_other(tmp_path):
     (tmp_path / "alone").mkdir()
     second = positions(tmp_path, 2, 1)[1]

@@ -433,6 +433,8 @@ def test_a_volume_without_a_depth_of_its_voxels_keeps_their_height_and_width(tmp
         assert read_spacing(tmp_path / "out" / name) == Spacing((0.5, 0.25), "um"), name
     [row] = rows_of(tmp_path / "out" / "objects.csv")
     assert not any("_um" in column for column in row)
+    predict_files(model, [str(tmp_path / "v.tif")], tmp_path / "nifti", save=("labels",), format="nii.gz")
+    assert read_spacing(tmp_path / "nifti" / "v.nii.gz") is None  # it would tell a depth that nobody knows
 
 
 def stack_of(n):

@@ -45,7 +45,8 @@ def path(tmp_path):
 
 def test_a_line_says_of_which_file_an_image_is(path, tmp_path):
     Finished(tmp_path).begin("a", path, {"labels"})
-    line = {"image": "a", "path": str(path), "size": path.stat().st_size, "saved": [], "rows": None}
+    about = {"image": "a", "path": str(path), "size": path.stat().st_size}
+    line = about | {"saved": [], "unfinished": ["labels"], "rows": None}
     assert json.loads((tmp_path / NOTE).read_text()) == line
 
 
@@ -260,6 +261,31 @@ def test_results_from_before_there_was_a_note_are_done(model, stack, tmp_path):
     assert predict_files(stopping_at(model, 0), [str(stack)], out, save=save, resume=True)[:2] == ([], [])
 
 
+def test_results_from_before_there_was_a_note_stay_when_others_are_added(model, stack, tmp_path):
+    """They may have been corrected by hand."""
+    out = tmp_path / "out"
+    mended(stack)
+    predict_files(model, [str(stack)], out)
+    (out / NOTE).unlink()
+    predict_files(model, [str(stack)], out, save=("overlay",), resume=True)
+    for save in (("labels",), ("labels", "overlay")):
+        assert predict_files(stopping_at(model, 0), [str(stack)], out, save=save, resume=True)[:2] == ([], [])
+
+
+def test_probabilities_of_a_class_that_were_replaced_are_not_done(tmp_path):
+    """Class and probabilities are one row of one table."""
+    path, out, both = write_png(tmp_path / "a.png"), tmp_path / "out", ("labels", "probabilities")
+    model = small_model("classification", classes=("dark", "bright"))
+    answering(model, lambda image: np.array([0.75, 0.25]))
+    predict_files(model, [str(path)], out, save=both)
+    columns = list(rows_of(out / "labels.csv")[0])
+    predict_files(model, [str(path)], out, overwrite=True)
+    assert list(rows_of(out / "labels.csv")[0]) != columns
+    predict_files(model, [str(path)], out, save=both, resume=True)
+    assert list(rows_of(out / "labels.csv")[0]) == columns
+    predict_files(stopping_at(model, 0), [str(path)], out, save=both, resume=True)
+
+
 def test_a_stack_of_which_a_page_has_no_class_is_not_done(tmp_path):
     pages = np.zeros((5, 20, 24), np.float32)
     pages[1, 0, 0] = np.nan
@@ -324,6 +350,28 @@ def test_another_image_takes_the_place_of_one_that_was_deleted_or_is_replaced(mo
     assert predict_files(model, [str(days[1])], out, save=save, resume=True, say=told.append)[1] == []
     assert [line for line in told if "done" in line] == ["0: done before"]
     predict_files(stopping_at(model, 0), [str(days[1])], out, save=save, resume=True)
+
+
+def test_images_that_were_moved_are_those_they_were(model, days, tmp_path):
+    out = tmp_path / "out"
+    predict_files(model, [str(days[0])], out)
+    moved = days[0].rename(tmp_path / "moved")
+    assert predict_files(model, [str(moved)], out, save=("overlay",))[1] == []
+    assert predict_files(stopping_at(model, 0), [str(moved)], out, resume=True)[:2] == ([], [])
+
+
+def test_labels_of_another_image_in_another_format_are_seen(model, days, tmp_path):
+    out = tmp_path / "out"
+    predict_files(model, [str(days[0] / "0.tif")], out, format="png")
+    assert predict_files(model, [str(days[1] / "0.tif")], out)[1] == [refusal(days, 0)]
+
+
+def test_a_table_without_the_image_refuses_no_other(model, days, tmp_path):
+    out = tmp_path / "out"
+    predict_files(model, [str(days[0] / "0.tif")], out)
+    predict_files(model, [str(days[0] / "1.tif")], out, save=("table",))
+    (out / "0.tif").unlink()
+    assert predict_files(model, [str(days[1] / "0.tif")], out)[1] == []
 
 
 def test_an_interrupted_image_is_not_continued_by_another_with_its_name(model, days, tmp_path):

@@ -37,7 +37,9 @@ def _own_xml(text: str, file_name: str) -> str | None:
     files = {e.text: e.get("FileName", "") for e in root.iter() if _named(e, "UUID")}
     if set(files) <= {root.get("UUID")}:
         return text
-    own = {uuid for uuid, name in files.items() if uuid == root.get("UUID") or name.lower() == file_name.lower()}
+    by_name = {uuid for uuid, name in files.items() if name.lower() == file_name.lower()}
+    # A file may have got the name of another one; its own number it keeps.
+    own = {root.get("UUID")} if root.get("UUID") in files else by_name
     if not own and len(files) == 1 and root.get("UUID") is None:
         own = set(files)  # one file that was renamed
     for image in [e for e in root if _named(e, "Image")]:
@@ -58,7 +60,8 @@ def _is_stack_of_several(tiff: tifffile.TiffFile, path: Path) -> bool:
     size = math.prod(int(known["Summary"].get(name, 1)) for name in SET_SIZES)
     prefix = path.name.split(STACK)[0] + STACK
     return size > len(known["IndexMap"]) and any(
-        other.name.startswith(prefix) for other in path.parent.iterdir() if other.name != path.name
+        other.name != path.name and other.name.startswith(prefix) and other.suffix == path.suffix
+        for other in path.parent.iterdir()
     )
 
 

@@ -1,6 +1,7 @@
 """Which images in a folder of results are wholly done, and of which files they are, noted beside them.
 
-    .images.jsonl    {"image": NAME, "path": "/data/NAME.png", "size": 812345, "saved": ["labels", ...], "rows": 4}
+    .images.jsonl    {"image": NAME, "path": "/data/NAME.png", "size": 81234, "saved": ["labels"], "unfinished": [],
+                      "rows": 4}
 
 A line for each image, of several the last one counts. Files alone do not tell: a stack has its labels though some of
 its pages failed, an image without objects has no row in the table, and nothing in a result says which of several files
@@ -29,13 +30,16 @@ class Noted:
 
     path   of its file, resolved
     size   of that file in bytes
-    saved  the products that are whole
-    rows   how many the table got when it was saved last; None: it never was
+    saved       the products that are whole
+    unfinished  those that are known not to be, because they were begun and not ended, or are of another file; of all
+                others, as those from before there was a note, files alone tell
+    rows        how many the table got when it was saved last; None: it never was
     """
 
     path: str
     size: int
     saved: frozenset[str] = frozenset()
+    unfinished: frozenset[str] = frozenset()
     rows: int | None = None
 
     @staticmethod
@@ -44,8 +48,9 @@ class Noted:
         return Noted(str(path.resolve()), path.stat().st_size)
 
     def is_of(self, other: Noted) -> bool:
-        """Whether both are of one file that has not changed."""
-        return (self.path, self.size) == (other.path, other.size)
+        """Whether both are of one file that has not changed; it may have been moved, with its folder or alone."""
+        moved = Path(self.path).name == Path(other.path).name and not Path(self.path).exists()
+        return self.size == other.size and (self.path == other.path or moved)
 
 
 class Finished:
@@ -66,8 +71,8 @@ class Finished:
             # A line that was cut short says nothing.
             with suppress(ValueError, KeyError, TypeError):
                 about = json.loads(line)
-                saved = frozenset(about["saved"])
-                self.images[about["image"]] = Noted(about["path"], about["size"], saved, about["rows"])
+                saved, unfinished = frozenset(about["saved"]), frozenset(about["unfinished"])
+                self.images[about["image"]] = Noted(about["path"], about["size"], saved, unfinished, about["rows"])
 
     def without_rows(self) -> set[str]:
         """The images that the table has without a row."""
@@ -75,7 +80,7 @@ class Finished:
 
     def add(self, image: str, noted: Noted) -> None:
         """Note this of an image."""
-        line = json.dumps({"image": image, **vars(noted), "saved": sorted(noted.saved)})
+        line = json.dumps({"image": image, **vars(noted)}, default=sorted)
         line, self.cut_short = "\n" * self.cut_short + line + "\n", True
         with self.path.open("a", encoding="utf-8") as file:
             file.write(line)
@@ -87,9 +92,13 @@ class Finished:
         if image in self.begun:
             return
         noted, own = self.images.get(image), Noted.of(path)
-        if noted is None or not noted.is_of(own):
+        if noted is None:
             noted = own
-        self.add(image, replace(noted, saved=noted.saved - products))
+        elif noted.is_of(own):
+            noted = replace(noted, path=own.path)
+        else:
+            noted = replace(own, unfinished=noted.saved | noted.unfinished)
+        self.add(image, replace(noted, saved=noted.saved - products, unfinished=noted.unfinished | products))
         self.begun.add(image)
 
     def end(self, image: str, products: Set[str], rows: int | None) -> None:
@@ -98,4 +107,5 @@ class Finished:
         rows  how many of them are in the table; None where it is none of the products
         """
         noted = self.images[image]
-        self.add(image, replace(noted, saved=noted.saved | products, rows=noted.rows if rows is None else rows))
+        saved, unfinished = noted.saved | products, noted.unfinished - products
+        self.add(image, replace(noted, saved=saved, unfinished=unfinished, rows=noted.rows if rows is None else rows))

@@ -50,7 +50,8 @@ class Input:
     @property
     def written_spacing(self) -> Spacing | None:
         """What files of results tell: of a volume whose depth of a voxel is not known, its height and width."""
-        return self.spacing or spacing_of(self.path, 2)
+        is_volume = self.pages == (None,)
+        return spacing_of(self.path, 2) if self.spacing is None and is_volume else self.spacing
 
     @property
     def is_stack(self) -> bool:

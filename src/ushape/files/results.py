@@ -231,8 +231,12 @@ class Results:
         if self.overwrite or noted is None:
             return
         own = Noted.of(item.path)
-        remaining = (*self.paths(item, PRODUCTS), self.table_path, unfinished(self.table_path))
-        if noted.is_of(own) or not any(path.exists() for path in remaining):
+        remaining = [*self.paths(item, PRODUCTS)]
+        if not self.classifies:
+            remaining += [self.folder / f"{item.name}.{ending}" for ending in FORMATS]
+        if "table" in noted.saved | noted.unfinished:
+            remaining += [self.table_path, unfinished(self.table_path)]
+        if noted.is_of(own) or not any(path.exists() and path.resolve() not in self.inputs for path in remaining):
             return
         if noted.path != own.path:
             raise DataError(
@@ -270,7 +274,7 @@ class Results:
         if not self.resume:
             return False
         noted = self.finished.images.get(self.row_name(item))
-        if noted is not None and not self.wanted <= noted.saved:
+        if noted is not None and self.wanted & noted.unfinished:
             return False
         if self.table is not None and self.row_name(item) not in self.table.complete:
             return False
@@ -301,7 +305,9 @@ class Results:
     def write_page(self, item: Input, page: int | None, image: NDArray[Any], prediction: Prediction) -> None:
         """Write all that was asked for of an image or page but the labels."""
         self.origin.write()
-        self.finished.begin(self.row_name(item), item.path, self.wanted)
+        # All that a classifier says of an image is one row, with probabilities or without.
+        begun = self.wanted | {"probabilities"} if self.classifies else self.wanted
+        self.finished.begin(self.row_name(item), item.path, begun)
         self.add_rows(item, page, image, prediction)
         if self.classifies:
             return
@@ -346,7 +352,9 @@ class Results:
             if self.values:
                 # Wide enough for any value; `write_labels` chooses the type that suits them.
                 labels = np.array(self.values, np.int32)[labels]
-            axes, spacing, interval = "ZYX"[-labels.ndim :], item.written_spacing, None
+            # NIfTI knows no size without a depth: it would be invented.
+            spacing = item.spacing if self.format == "nii.gz" else item.written_spacing
+            axes, interval = "ZYX"[-labels.ndim :], None
             if item.is_stack:
                 labels, axes, spacing, interval = self.along_pages(item, labels)
             nifti = self.format == "nii.gz" and suffix_of(item.path) in NIFTI_SUFFIXES
