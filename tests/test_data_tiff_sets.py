@@ -5,7 +5,6 @@ The metadata are written here as the two specifications have them; each file hol
 
 import json
 import struct
-import warnings
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ import tifffile
 from ushape.data.headers import read_layout
 from ushape.data.images import read_image, read_mask
 from ushape.data.spacing import read_frame_interval, read_spacing
+from ushape.data.tiff_sets import own_part
 
 OME = '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:{uuid}">{images}</OME>'
 IMAGE = (
@@ -140,7 +140,11 @@ def test_a_file_of_a_stack_of_several_positions_is_its_own_position(tmp_path):
 
 
 def test_a_stack_that_is_no_part_of_a_set_is_read_by_its_own_word(tmp_path):
-    path = stack(tmp_path / "cells_1_MMStack_Pos0.ome.tif", 5, 1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert np.all(read_image(path) == 5)
+    path = stack(tmp_path / "cells_1_MMStack_Pos0.ome.tif", 1, 3)
+    (tmp_path / "cells_1_MMStack_Pos0_metadata.txt").touch()
+    with tifffile.TiffFile(path) as tiff:
+        assert own_part(tiff, path) == {}  # it was stopped early, or is alone; its own index tells what there is
+    assert np.all(read_image(path) == 1)
+    stack(tmp_path / "cells_1_MMStack_Pos1.ome.tif", 2, 3)
+    with tifffile.TiffFile(path) as tiff:
+        assert own_part(tiff, path) == {"is_mmstack": False}

@@ -17,7 +17,7 @@ from ushape.data.folder import open_folder
 from ushape.data.headers import read_layout
 from ushape.data.spacing import read_spacing
 from ushape.errors import DataError, RecipeError
-from ushape.files import predict_files, score_files
+from ushape.files import inputs, predict_files, score_files
 from ushape.files.origin import NOTES
 from ushape.targets.instances import Decision
 from ushape.targets.maps import Encoding
@@ -417,6 +417,17 @@ def test_a_volume_keeps_the_distance_of_its_slices(tmp_path):
     [row] = rows_of(tmp_path / "out" / "objects.csv")
     assert (row["volume"], row["volume_um3"]) == ("180", "45.0")
     assert (row["centroid_z_um"], row["centroid_x_um"]) == ("4.0", "2.125")
+
+
+def test_the_size_of_a_pixel_is_looked_up_once_for_all_pages(tmp_path, monkeypatch):
+    """In a file of thousands of pages each look takes a while."""
+    asked, real = [], inputs.spacing_of
+    monkeypatch.setattr(inputs, "spacing_of", lambda path, dims: asked.append(path) or real(path, dims))
+    path = write_stack(tmp_path / "s.tif", np.zeros((4, 20, 24), np.uint8))
+    model = objects_by_threshold(small_model("instances"))
+    products = ("labels", "probabilities", "overlay")
+    assert predict_files(model, [str(path)], tmp_path / "out", save=products)[1] == []
+    assert len(asked) == 1
 
 
 def test_a_volume_without_a_depth_of_its_voxels_keeps_their_height_and_width(tmp_path):

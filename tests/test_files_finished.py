@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 
 import numpy as np
 import pytest
@@ -45,9 +47,10 @@ def path(tmp_path):
 
 def test_a_line_says_of_which_file_an_image_is(path, tmp_path):
     Finished(tmp_path).begin("a", path, {"labels"})
+    line = json.loads((tmp_path / NOTE).read_text())
+    assert re.fullmatch("[0-9a-f]{16}", line.pop("digest"))
     about = {"image": "a", "path": str(path), "size": path.stat().st_size}
-    line = about | {"saved": [], "unfinished": ["labels"], "rows": None}
-    assert json.loads((tmp_path / NOTE).read_text()) == line
+    assert line == about | {"saved": [], "unfinished": ["labels"], "rows": None}
 
 
 def test_what_is_saved_of_another_file_is_none_of_this_one(path, tmp_path):
@@ -360,6 +363,24 @@ def test_images_that_were_moved_are_those_they_were(model, days, tmp_path):
     assert predict_files(stopping_at(model, 0), [str(moved)], out, resume=True)[:2] == ([], [])
 
 
+def test_another_image_is_known_where_the_first_is_gone(model, days, tmp_path):
+    """Images of one camera have equal names and sizes day by day."""
+    out = tmp_path / "out"
+    predict_files(model, [str(days[0])], out)
+    sizes = [path.stat().st_size for path in sorted(days[0].iterdir())]
+    assert sizes == [path.stat().st_size for path in sorted(days[1].iterdir())]
+    shutil.rmtree(days[0])
+    assert predict_files(model, [str(days[1])], out, resume=True)[1] == [refusal(days, index) for index in range(3)]
+
+
+def test_a_file_that_has_changed_in_place_is_not_done(model, days, tmp_path):
+    out, path = tmp_path / "out", days[0] / "0.tif"
+    predict_files(model, [str(path)], out)
+    shutil.copy(days[1] / "0.tif", path)
+    [problem] = predict_files(model, [str(path)], out, resume=True)[1]
+    assert problem.startswith(f"{path}: expected the file that its results are of, ")
+
+
 def test_labels_of_another_image_in_another_format_are_seen(model, days, tmp_path):
     out = tmp_path / "out"
     predict_files(model, [str(days[0] / "0.tif")], out, format="png")
@@ -387,7 +408,7 @@ def test_a_file_that_has_changed_is_not_done(model, days, tmp_path):
     before = path.stat().st_size
     write_stack(path, np.zeros((1, 30, 24), np.uint8))
     assert predict_files(model, [str(path)], out, resume=True)[1] == [
-        f"{path}: expected the file that its results are of, with {before} bytes, found one with "
+        f"{path}: expected the file that its results are of, with {before} bytes, found another one with "
         f"{path.stat().st_size}; predict it into another folder with -o, or replace them with --overwrite"
     ]
     assert predict_files(model, [str(path)], out, overwrite=True)[1] == []

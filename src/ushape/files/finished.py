@@ -1,7 +1,7 @@
 """Which images in a folder of results are wholly done, and of which files they are, noted beside them.
 
-    .images.jsonl    {"image": NAME, "path": "/data/NAME.png", "size": 81234, "saved": ["labels"], "unfinished": [],
-                      "rows": 4}
+    .images.jsonl    {"image": NAME, "path": "/data/NAME.png", "size": 81234, "digest": "9a0f...", "saved": ["labels"],
+                      "unfinished": [], "rows": 4}
 
 A line for each image, of several the last one counts. Files alone do not tell: a stack has its labels though some of
 its pages failed, an image without objects has no row in the table, and nothing in a result says which of several files
@@ -13,6 +13,7 @@ hidden, as `origin`'s is.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Set
 from contextlib import suppress
@@ -22,14 +23,17 @@ from pathlib import Path
 __all__ = ["NOTE", "Finished", "Noted"]
 
 NOTE = ".images.jsonl"
+SAMPLED = 16384
+"""Bytes of a file that are read at three places to know it again."""
 
 
 @dataclass(frozen=True)
 class Noted:
     """What is noted of an image.
 
-    path   of its file, resolved
-    size   of that file in bytes
+    path        of its file, resolved
+    size        of that file in bytes
+    digest      of its beginning, middle and end, so that it is known where it was moved, and no other of its name is
     saved       the products that are whole
     unfinished  those that are known not to be, because they were begun and not ended, or are of another file; of all
                 others, as those from before there was a note, files alone tell
@@ -38,6 +42,7 @@ class Noted:
 
     path: str
     size: int
+    digest: str
     saved: frozenset[str] = frozenset()
     unfinished: frozenset[str] = frozenset()
     rows: int | None = None
@@ -45,12 +50,16 @@ class Noted:
     @staticmethod
     def of(path: Path) -> Noted:
         """What is noted of a file of which nothing is saved."""
-        return Noted(str(path.resolve()), path.stat().st_size)
+        size, found = path.stat().st_size, hashlib.blake2b(digest_size=8)
+        with path.open("rb") as file:
+            for start in (0, size // 2, max(0, size - SAMPLED)):
+                file.seek(start)
+                found.update(file.read(SAMPLED))
+        return Noted(str(path.resolve()), size, found.hexdigest())
 
     def is_of(self, other: Noted) -> bool:
-        """Whether both are of one file that has not changed; it may have been moved, with its folder or alone."""
-        moved = Path(self.path).name == Path(other.path).name and not Path(self.path).exists()
-        return self.size == other.size and (self.path == other.path or moved)
+        """Whether both are of one file that has not changed, wherever it lies."""
+        return (self.size, self.digest) == (other.size, other.digest)
 
 
 class Finished:
@@ -72,7 +81,8 @@ class Finished:
             with suppress(ValueError, KeyError, TypeError):
                 about = json.loads(line)
                 saved, unfinished = frozenset(about["saved"]), frozenset(about["unfinished"])
-                self.images[about["image"]] = Noted(about["path"], about["size"], saved, unfinished, about["rows"])
+                source = (about["path"], about["size"], about["digest"])
+                self.images[about["image"]] = Noted(*source, saved, unfinished, about["rows"])
 
     def without_rows(self) -> set[str]:
         """The images that the table has without a row."""

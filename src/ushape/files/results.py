@@ -246,8 +246,8 @@ class Results:
         # What failed before may have been mended.
         if noted.saved:
             raise DataError(
-                f"expected the file that its results are of, with {noted.size} bytes, found one with {own.size}; "
-                "predict it into another folder with -o, or replace them with --overwrite"
+                f"expected the file that its results are of, with {noted.size} bytes, found another one with "
+                f"{own.size}; predict it into another folder with -o, or replace them with --overwrite"
             )
 
     def check(self, item: Input) -> None:

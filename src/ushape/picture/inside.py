@@ -288,14 +288,16 @@ def _region(model: Model, seen: Seen, place: Sequence[int] | None) -> tuple[NDAr
 
     RecipeError when the image has no such pixel.
     """
+    size = seen.shown.shape[1:]
+    if place is not None and not (
+        len(place) == len(size) and all(0 <= i < n for i, n in zip(place, size, strict=True))
+    ):
+        raise RecipeError(
+            f"expected a pixel of the image, {len(size)} numbers inside {' x '.join(map(str, size))}, found "
+            f"{','.join(map(str, place))}; choose another with --at"
+        )
     labels = model.decide(model.maps(seen.shown)).labels
     at = tuple(place) if place is not None else place_to_ask(labels)
-    if len(at) != labels.ndim or not all(0 <= i < n for i, n in zip(at, labels.shape, strict=True)):
-        sizes = " x ".join(map(str, labels.shape))
-        raise RecipeError(
-            f"expected a pixel of the image, {labels.ndim} numbers inside {sizes}, found "
-            f"{','.join(map(str, at))}; choose another with --at"
-        )
     pieces, _ = ndimage.label(labels == labels[at])
     region: NDArray[np.bool_] = pieces == pieces[at]
     return region, at

@@ -116,8 +116,8 @@ class Validation:
             if not np.isfinite(found).all():
                 return math.nan
             labels.append(decided)
-            # Where nothing is tried maps are not read again, and those of many classes take much memory.
-            maps += [found] if len(decisions) > 1 else []
+            if len(decisions) > 1:  # else maps are not read again, and those of many classes take much memory
+                maps.append(found)
         references = [example.mask for example in self.watched]
         score = self.judge.score(references, labels)
         for model.decision in decisions[1:]:
