@@ -214,6 +214,23 @@ def test_crop_to_centre_by_hand():
     skip = torch.arange(24).reshape(1, 1, 4, 6)
     assert crop_to_centre(skip, (2, 4)).tolist() == [[[[7, 8, 9, 10], [13, 14, 15, 16]]]]
     assert crop_to_centre(skip, (4, 6)) is skip
+    assert crop_to_centre(skip, (3, 6)).tolist() == skip[:, :, :3].tolist()
+    assert crop_to_centre(noise(1, 2, 5, 6, 8), (1, 2, 8)).shape == (1, 2, 1, 2, 8)
+
+
+def test_the_gradient_of_a_cropped_skip_keeps_the_channels_last():
+    found = []
+    image = noise(1, 4, 8, 8).contiguous(memory_format=torch.channels_last).requires_grad_()
+    skip = image * 2
+    skip.register_hook(found.append)
+    # As in the network: the crop's gradient comes out of a concatenation.
+    raised = noise(1, 4, 4, 4).contiguous(memory_format=torch.channels_last)
+    joined = torch.cat([crop_to_centre(skip, (4, 4)), raised], dim=1)
+    joined.backward(torch.full_like(joined, 3))
+    (gradient,) = found
+    assert gradient.is_contiguous(memory_format=torch.channels_last)
+    assert gradient.sum() == 3 * 4 * 16
+    assert gradient[..., 2:6, 2:6].min() == 3
 
 
 @pytest.mark.parametrize(
