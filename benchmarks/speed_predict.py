@@ -3,8 +3,9 @@
     PYTHONPATH=src python benchmarks/speed_predict.py [--form quick] [--engines torch,openvino,int8] [--tiles 1120,1600]
 
 Ours is what `ushape predict` does, in the machine's best number format and in float32; MONAI's
-`sliding_window_inference` at its defaults, with windows of the training patch, in the full form also with our tile, one
-at a time as ours, our overlap and Gaussian blending; nnU-Net's predictor with these, without mirrored copies. Each
+`sliding_window_inference` at its defaults, with windows of the training patch, in the full form also with windows like
+our tiles, one at a time as ours, overlapping as these and blended by a Gaussian; nnU-Net's predictor with these,
+without mirrored copies. Sides and steps of such windows are rounded to what the network's poolings divide by. Each
 repetition is a process of its own, taken in turns; memory is what prediction needs on top of the program, the network
 and the image. Agreement is with the answer of one pass in float32 over a window with all its context, a central part
 that sees no border of the image (there the methods differ on purpose): the largest difference of a probability, and the
@@ -64,12 +65,17 @@ def trained_model(sitting: Sitting) -> Path:
     return path
 
 
-def our_tiling(model: Model, side: int) -> tuple[int, float]:
-    """(side of our tiles of a square image, the share of it by which neighbouring tiles overlap)."""
+def windows_like_ours(model: Model, side: int) -> tuple[int, float]:
+    """(side of windows like our tiles of a square image, the share of it by which neighbours overlap).
+
+    In multiples of the network's stride, up for the window and down for the step: elsewhere poolings would see other
+    cells than in the whole image, and the others be blamed for it.
+    """
     starts = [tile.read[0] for tile in tiles(model.tile_geometry, (side, side), model.largest_tile())]
     (first, stop), *rest = sorted(set(starts))
-    tile = stop - first
-    return tile, 1 - (rest[0][0] - first) / tile if rest else 0.0
+    padded = model.network.geometry
+    window = padded.legal_at_least(stop - first)
+    return window, 1 - (rest[0][0] - first) // padded.stride * padded.stride / window if rest else 0.0
 
 
 def tasks(
@@ -79,7 +85,7 @@ def tasks(
 
     sides  of our tiles, each with each engine, beside what the model chooses
     """
-    tile, overlap = our_tiling(model, side)
+    window, overlap = windows_like_ours(model, side)
     base = partial(Task, model=str(path), side=side)
     listed = {f"ushape, {engine}": base("ushape", engine=engine) for engine in engines}
     for engine, ours in product(engines, sides):
@@ -88,9 +94,10 @@ def tasks(
     listed[f"MONAI, defaults, window {PATCH}"] = base("monai", tile=PATCH)
     if thorough:
         listed[f"MONAI, gaussian, window {PATCH}"] = base("monai", tile=PATCH, blend="gaussian")
-        blended = base("monai", tile=tile, overlap=overlap, blend="gaussian", windows=1)
-        listed[f"MONAI, gaussian, our tile {tile}"] = blended
-    listed[f"nnU-Net, gaussian, our tile {tile}"] = base("nnunet", tile=tile, overlap=overlap, blend="gaussian")
+        blended = base("monai", tile=window, overlap=overlap, blend="gaussian", windows=1)
+        listed[f"MONAI, gaussian, window {window} like our tiles"] = blended
+    name = f"nnU-Net, gaussian, window {window} like our tiles"
+    listed[name] = base("nnunet", tile=window, overlap=overlap, blend="gaussian")
     return listed
 
 

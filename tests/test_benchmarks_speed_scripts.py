@@ -200,20 +200,34 @@ def test_agreement_is_that_of_the_worst_run(tmp_path):
     assert facts == {"difference": pytest.approx(0.2), "changed": 0.5}
 
 
-def test_others_get_our_tile_and_our_overlap():
+def test_others_get_windows_like_our_tiles():
     model = small_model()
-    tile, overlap = speed_predict.our_tiling(model, 600)
+    window, overlap = speed_predict.windows_like_ours(model, 600)
     quick = speed_predict.tasks(model, Path("m"), 600, ["torch"], thorough=False)
     assert sum("MONAI" in name for name in quick) == 1
     made = speed_predict.tasks(model, Path("m"), 600, ["torch"], thorough=True)
     assert sum("MONAI" in name for name in made) == 3
     first, *rest = made.values()
-    assert (first.way, first.engine, first.precision, tile) == ("ushape", "torch", "auto", 96)
-    steps = {read.read[0][0] for read in tiles(model.tile_geometry, (600, 600), tile)}
-    assert round(tile * (1 - overlap)) == np.diff(sorted(steps))[0]
-    assert [(each.tile, each.overlap) for each in rest if "our tile" in name_of(made, each)] == [(tile, overlap)] * 2
+    assert (first.way, first.engine, first.precision, window) == ("ushape", "torch", "auto", 96)
+    steps = {read.read[0][0] for read in tiles(model.tile_geometry, (600, 600), window)}
+    assert round(window * (1 - overlap)) == np.diff(sorted(steps))[0]
+    like = [(each.tile, each.overlap) for each in rest if "like our tiles" in name_of(made, each)]
+    assert like == [(window, overlap)] * 2
     defaults = next(each for each in rest if "defaults" in name_of(made, each))
     assert (defaults.tile, defaults.overlap, defaults.blend) == (256, 0.25, "constant")
+
+
+def test_windows_of_others_fit_the_poolings():
+    network = ushape.UNet(1, Encoding("distance").n_channels, 2, 5, padding="same", norm="batch")
+    model, side = replace(small_model(), network=network.eval(), tile_size=800), 2048
+    ours = {tile.read[0] for tile in tiles(model.tile_geometry, (side, side), model.largest_tile())}
+    window, overlap = speed_predict.windows_like_ours(model, side)
+    stride = model.network.geometry.stride
+    read = {stop - start for start, stop in ours}
+    # Without rounding it would not fit.
+    assert read.pop() % stride != 0
+    assert window % stride == 0
+    assert round(window * (1 - overlap)) % stride == 0
 
 
 def test_ours_has_a_row_for_each_side_of_tiles_that_is_named():
