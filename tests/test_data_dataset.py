@@ -90,6 +90,24 @@ def test_frames_without_positions_are_in_the_order_of_their_numbers():
     assert names(validation) == [f"img{i}" for i in range(25, 31)]
 
 
+def test_a_few_groups_without_positions_are_held_out_whole():
+    """Four patients with four images each: no patient is on both sides."""
+    samples = [sample(f"p{p}_{i}", f"p{p}") for p in range(4) for i in range(4)]
+    training, validation = split_validation(dataset(*samples))
+    assert {s.group for s in validation.samples} == {"p3"}
+    assert len(training.samples) == 12
+    # The group whose share is nearest to what was asked for.
+    uneven = [sample(f"{group}{i}", group) for group, n in (("a", 2), ("b", 3), ("c", 9)) for i in range(n)]
+    assert {s.group for s in split_validation(dataset(*uneven))[1].samples} == {"b"}
+
+
+def test_a_large_group_among_small_ones_is_learnt_from():
+    samples = [sample("a"), sample("b"), *stack(100, "m"), sample("x"), sample("y")]
+    training, validation = split_validation(dataset(*samples))
+    assert names(validation) == ["a"]
+    assert len(training.samples) == 103
+
+
 def test_many_groups_are_held_out_whole():
     samples = [s for group in "abcdefghij" for s in stack(3, group)]
     training, validation = split_validation(dataset(*samples))

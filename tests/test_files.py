@@ -523,12 +523,50 @@ def test_slices_of_channels_lie_along_the_same_axes(tmp_path):
     assert np.array_equal(tifffile.imread(tmp_path / "out" / "s.tif") > 0, stack[:, :, 0] > 0)
 
 
-def test_labels_of_slices_as_nifti_are_a_volume_as_before(tmp_path):
+def test_labels_of_slices_as_nifti_are_a_volume_with_ids_of_their_own_in_each_slice(tmp_path):
     nibabel = pytest.importorskip("nibabel")
     written_as_imagej(tmp_path / "s.tif", stack_of((5,)), "ZYX")
-    model = objects_by_threshold(small_model("instances"))
-    assert predict_files(model, [str(tmp_path / "s.tif")], tmp_path / "out", format="nii.gz")[1] == []
-    assert nibabel.load(tmp_path / "out" / "s.nii.gz").shape == (44, 40, 5)
+    model, out, save = objects_by_threshold(small_model("instances")), tmp_path / "out", ("labels", "table")
+    assert predict_files(model, [str(tmp_path / "s.tif")], out, save=save, format="nii.gz")[1] == []
+    labels = np.asarray(nibabel.load(out / "s.nii.gz").dataobj)
+    assert labels.shape == (44, 40, 5)
+    # 1, 2, 3, 4 and 5 objects, of which no two are one.
+    assert [np.unique(labels[..., z])[1:].tolist() for z in range(5)] == [
+        [1], [2, 3], [4, 5, 6], [7, 8, 9, 10], [11, 12, 13, 14, 15]
+    ]  # fmt: skip
+    assert [int(row["object"]) for row in rows_of(out / "objects.csv")] == list(range(1, 16))
+
+
+def test_what_does_not_fit_into_nifti_is_refused_before_it_is_computed(tmp_path):
+    pytest.importorskip("nibabel")
+    model = small_model("instances")
+    seen = seen_by(model)
+    written_as_imagej(tmp_path / "film.tif", stack_of((3, 2)), "TZYX")
+    tifffile.imwrite(tmp_path / "long.tif", np.zeros((4, 40_000), np.uint8), photometric="minisblack")
+    names = [str(tmp_path / name) for name in ("film.tif", "long.tif")]
+    written, problems, _ = predict_files(model, names, tmp_path / "out", format="nii.gz")
+    assert (written, seen) == ([], [])
+    assert problems == [
+        f"{names[0]}: expected one volume for labels as NIfTI, found volumes over time; choose --format tif",
+        f"{names[1]}: expected at most 32767 pixels along each axis for labels as NIfTI, found 40000; choose --format "
+        "tif",
+    ]
+
+
+def test_labels_are_kept_where_another_product_cannot_be_made(tmp_path, monkeypatch):
+    def too_much(*_):
+        raise MemoryError("Unable to allocate 9 GiB")
+
+    monkeypatch.setattr("ushape.files.results.draw_overlay", too_much)
+    path, model = write_png(tmp_path / "a.png"), objects_of_discs(small_model("instances"))
+    written, problems, _ = predict_files(model, [str(path)], tmp_path / "out", save=("labels", "overlay"))
+    assert written == [tmp_path / "out" / "a.tif"]
+    assert len(problems) == 1
+    assert "(such pages are 0" not in problems[0]
+    # It is not done, and is tried again.
+    monkeypatch.undo()
+    predict_files(model, [str(path)], tmp_path / "out", save=("labels", "overlay"), resume=True)
+    assert (tmp_path / "out" / "a_overlay.png").exists()
 
 
 def test_labels_of_a_nifti_image_keep_its_place_in_space(tmp_path):

@@ -75,6 +75,43 @@ def test_a_class_that_one_image_has_counts_in_all(tmp_path):
     assert told == []
 
 
+VOID = np.where(np.arange(16) == 5, 255, SQUARE).astype(np.int32)
+"""With a band of 255 through an object."""
+
+
+def test_255_is_ignored_among_classes_as_in_training(tmp_path):
+    reference = masks_in(tmp_path / "reference", a=VOID, b=VOID, c=SQUARE)
+    estimate = masks_in(tmp_path / "estimate", a=SQUARE, b=SQUARE, c=SQUARE)
+    told = []
+    found = score_files(reference, estimate, classes=True, say=told.append)
+    assert found.scores["mean IoU"] == 1
+    assert found.scores["n_pixels"] == 3 * 256 - 2 * 16
+    assert found.confusion.shape == (3, 3)
+    assert told == ["Pixels of value 255 in the reference are ignored, as in training."]
+    # With other values than 0, 1, 2, ... it is a class as any other.
+    sparse = masks_in(tmp_path / "sparse", a=np.where(VOID == 2, 7, VOID))
+    assert score_files(sparse, sparse, classes=True).scores["n_pixels"] == 256
+
+
+def test_255_is_ignored_as_the_contour_of_objects_as_in_training(tmp_path):
+    objects = np.kron(np.arange(16).reshape(4, 4), np.ones((8, 8), int)).astype(np.int32)
+    inside = np.kron(np.ones((4, 4), int), np.pad(np.ones((6, 6), int), 1)).astype(bool)
+    contours = np.where(inside | (objects == 0), objects, 255)
+    names = "abcd"
+    reference = masks_in(tmp_path / "reference", **dict.fromkeys(names, contours))
+    estimate = masks_in(tmp_path / "estimate", **dict.fromkeys(names, np.where(inside, objects, 0)))
+    told = []
+    found = score_files(reference, estimate, say=told.append)
+    assert (found.scores["AP@0.9"], found.scores["n_reference"]) == (1, 4 * 15)
+    assert told == ["Pixels of value 255 in the reference are ignored, as in training."]
+
+
+def test_the_255th_object_is_one(tmp_path):
+    many = np.arange(256, dtype=np.int32).reshape(16, 16).repeat(3, 0).repeat(3, 1)
+    folder = masks_in(tmp_path / "many", a=many, b=many)
+    assert score_files(folder, folder).scores["n_reference"] == 2 * 255
+
+
 # Two values.
 
 
@@ -171,6 +208,32 @@ def test_masks_are_paired_however_an_accent_is_written(tmp_path):
         write_mask(estimate / after, SQUARE)
     found = score_files(reference, estimate)
     assert (len(found.rows), found.problems) == (2, ())
+
+
+def test_an_estimate_is_scored_once_and_against_a_mask(tmp_path):
+    """As with Cellpose, whose masks lie beside the images."""
+    reference = masks_in(tmp_path / "reference", x=SQUARE * 9 + 1, x_masks=SQUARE, y=SQUARE, y2_mask=SQUARE)
+    estimate = masks_in(tmp_path / "estimate", x=SQUARE, y=SQUARE)
+    found = score_files(reference, estimate)
+    assert names_of(found) == ["x_masks", "y"]
+    assert found.scores["AP@0.9"] == 1
+    assert found.problems == (
+        f"{reference / 'x.tif'}: expected an estimate of its own in {estimate}, found x.tif, which is scored against "
+        "x_masks.tif; predict the missing image, or remove what is no mask",
+        f"{reference / 'y2_mask.tif'}: expected an estimate called y2_mask in {estimate}, found none; predict the "
+        "missing image, or rename or remove what does not belong together",
+    )
+
+
+def test_two_estimates_of_a_name_are_told(tmp_path):
+    reference = masks_in(tmp_path / "reference", a=SQUARE)
+    estimate = masks_in(tmp_path / "estimate", a=SQUARE, b=SQUARE)
+    for name in "ab":
+        write_mask(estimate / f"{name}.png", SQUARE.T)
+    assert score_files(reference, estimate).problems == (
+        f"{estimate / 'a.tif'}: expected one mask called a, found a.png as well, which is used; rename or remove one "
+        "of the two",
+    )
 
 
 def test_what_is_missing_or_unclear_is_a_problem_and_the_others_are_scored(tmp_path):

@@ -174,6 +174,16 @@ def test_touching_objects_are_both_outlined_and_ignore_is_not_drawn():
     assert (overlay(BLANK, labels, alpha=0.5)[labels <= 0] == 128).all()
 
 
+@pytest.mark.parametrize("band", [1, 7, 16])
+def test_bands_leave_no_trace(band, monkeypatch):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 4000, (2, 50, 40)).astype(np.uint16)
+    labels = np.kron(rng.integers(-1, 4, (10, 8)), np.ones((5, 5), int)).astype(np.int32)
+    whole = overlay(image, labels)
+    monkeypatch.setattr("ushape.picture.overlay.BAND", band)
+    assert np.array_equal(overlay(image, labels), whole)
+
+
 def test_an_outline_is_open_where_the_images_border_cuts_the_object():
     labels = square(1, 0, 4, 4)
     drawn_outline = drawn(overlay(BLANK, labels, alpha=0), tuple(label_colours(np.array([1]))[0]))

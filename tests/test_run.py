@@ -33,3 +33,5 @@ def test_minutes_and_steps_together_are_refused():
         tiny_run(minutes=1, steps=5)
     with pytest.raises(RecipeError, match=r"^expected at least 1 step, found 0"):
         tiny_run(steps=0)
+    with pytest.raises(RecipeError, match=r"^expected a number of minutes, found inf; say how many"):
+        tiny_run(minutes=float("inf"))

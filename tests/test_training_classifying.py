@@ -49,10 +49,14 @@ def striped(n: int, first: int = 0) -> Dataset:
     return Dataset("stripes", samples, "classification", ("upright", "across"))
 
 
-def test_sizes_are_the_median_and_at_most_128():
+def test_sizes_are_the_median_with_the_pixels_of_128_by_128_at_most():
     assert working_size([(28, 28)] * 3) == (28, 28)
     assert working_size([(8, 8)]) == (8, 8)
-    assert working_size([(500, 1000), (250, 500), (300, 600)]) == (64, 128)
+    assert working_size([(500, 1000), (250, 500), (300, 600)]) == (91, 181)
+    assert working_size([(512, 512)]) == (128, 128)
+    assert working_size([(256, 256, 256)]) == (128, 128, 128)
+    # A line of text can still be read.
+    assert working_size([(60, 2000)]) == (22, 739)
 
 
 def test_the_working_grid_is_halved_for_images_of_24_pixels_and_padded_for_the_poolings():
@@ -150,6 +154,13 @@ def test_groups_stay_together_and_no_class_leaves_training():
     both = np.array([0, 1, 0, 1])
     training, held = split_labels(both, 0.5, ["a", "a", "b", "b"])
     assert set(both[training]) == {0, 1}
+
+
+def test_a_group_of_most_images_is_learnt_from():
+    labels = np.repeat([0, 1], 1000)
+    groups = [f"{label}{'few' if i % 1000 < 10 else 'many'}" for i, label in enumerate(labels)]
+    training, held = split_labels(labels, 0.2, groups)
+    assert (len(training), len(held)) == (1980, 20)
 
 
 def test_no_more_is_held_out_than_tells_something():

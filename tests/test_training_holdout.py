@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -46,12 +47,35 @@ def test_the_gap_takes_no_more_than_a_quarter():
 def test_the_end_is_held_out_where_both_parts_have_objects(annotated, side):
     mask = np.zeros((8, 16), np.int32)
     mask[:, slice(*annotated)] = 5
+    # Without background in the quarter, all of it as object would be right there: it is not the one at the front.
+    mask[0, 0] = 0
     if annotated == (0, 1):
         mask[:, 15] = 3
     training, validation, sentence = cut_image(example(mask), margin=2)
     assert (training.mask > 0).any()
     assert (validation.mask > 0).any()
     assert (side in sentence) == (annotated == (0, 12))
+
+
+def test_both_parts_have_the_background_where_it_was_drawn_on_one_side():
+    mask = np.full((16, 24), -1, np.int32)
+    mask[2::4, 2:22] = 1
+    mask[3::10, 18:22] = 0  # strokes of background on the right alone
+    training, validation, sentence = cut_image(example(mask), margin=1)
+    for part in (training, validation):
+        assert {0, 1} <= set(np.unique(part.mask).tolist())
+    assert "last quarter of its height" in sentence
+
+
+def test_a_quarter_with_every_class_is_preferred():
+    mask = np.zeros((8, 32), np.int32)
+    mask[2:4, 1:31:3] = 1
+    mask[5:7, 1:20:3] = 2
+    _, validation, sentence = cut_image(example(mask), 1, n_classes=3)
+    assert "first quarter of its width" in sentence
+    assert set(np.unique(validation.mask).tolist()) == {0, 1, 2}
+    # What objects are called makes no difference.
+    assert "last quarter of its width" in cut_image(example(mask), 1)[2]
 
 
 def test_another_axis_is_tried_before_giving_up():
@@ -120,6 +144,22 @@ def test_both_parts_have_something_to_find_wherever_it_lies(kept):
     for part in (planned.training, planned.validation):
         assert any((example.mask > 0).any() for example in part)
     assert len(planned.training) + len(planned.validation) == 6
+
+
+@pytest.mark.parametrize("rare", [(2,), (7,), (2, 7), (2, 3)])
+def test_a_class_that_few_images_have_is_learnt(rare):
+    def masks(i):
+        mask = np.zeros((64, 64), np.int32)
+        mask[:20, :20], mask[40:50, 40:50] = 1, 2 * (i in rare)
+        return mask
+
+    data = disc_dataset(10)
+    samples = tuple(replace(s, mask=partial(masks, i)) for i, s in enumerate(data.samples))
+    data = replace(data, samples=samples, task="semantic", classes=("background", "organ", "tumour"))
+    training, validation, _ = hold_out(data, read_examples(data.samples)[0], share=0.2, margin=10)
+    assert any((e.mask == 2).any() for e in training)
+    assert len(training) + len(validation) == 10
+    assert validation
 
 
 def test_the_only_image_with_objects_is_cut_and_the_empty_ones_are_trained_on():

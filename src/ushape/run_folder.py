@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -75,6 +76,10 @@ def check_minutes(minutes: float | None) -> None:
     """RecipeError for a time in which nothing can be trained."""
     if minutes is not None and not minutes >= SHORTEST_MINUTES:
         raise RecipeError(f"expected at least {SHORTEST_MINUTES} minutes, found {minutes}; raise --minutes")
+    if minutes is not None and not math.isfinite(minutes):
+        raise RecipeError(
+            f"expected a number of minutes, found {minutes}; say how many, or how many steps with --steps"
+        )
 
 
 class Logged(Listener):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -216,12 +216,25 @@ def numbers_as_such(name: str) -> tuple[str | int, ...]:
     return tuple(int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", name)))
 
 
+def nearest_share(groups: dict[str, list[Sample]], choices: Sequence[list[str]], fraction: float) -> list[str]:
+    """The first of these choices of groups whose share of all samples is nearest to a fraction."""
+    n = sum(map(len, groups.values()))
+    return min(choices, key=lambda names: abs(sum(len(groups[name]) for name in names) / n - fraction))
+
+
+def are_ordered(groups: Iterable[Sequence[Sample]]) -> bool:
+    """Whether the samples of every group of several have positions in it."""
+    return all(len({sample.position for sample in members}) > 1 for members in groups if len(members) > 1)
+
+
 def split_validation(dataset: Dataset, fraction: float = 0.2, gap: int = 2) -> tuple[Dataset, Dataset]:
     """(training, validation) of the annotated samples; a pure function of the dataset.
 
-    With at least five groups, every 1/fraction-th group is held out whole. With fewer, neighbours are not independent,
-    so the last `fraction` of each group by position is held out, behind a gap of `gap` unused samples (fewer when the
-    group is short); by the numbers in their names where positions are not known. A single sample cannot be split here:
+    With at least five groups, every 1/fraction-th group is held out whole: every one in the middle of so many, or
+    another where that would be less than half or more than twice the fraction of the samples. With fewer, neighbours
+    are not independent, so the last `fraction` of each group by position is held out, behind a gap of `gap` unused
+    samples (fewer when the group is short). Where positions are not known, a few groups of several samples have one of
+    them held out whole, and a single group is split by the numbers in the names. A single sample cannot be split here:
     DataError says so.
     """
     samples = dataset.annotated.samples
@@ -240,8 +253,18 @@ def split_validation(dataset: Dataset, fraction: float = 0.2, gap: int = 2) -> t
         # At most every second one, and one at least.
         every = max(2, round(1 / fraction))
         every = every if every // 2 < len(groups) else len(groups)
-        for index, name in enumerate(sorted(groups)):
-            (validation if index % every == every // 2 else training).extend(groups[name])
+        names = sorted(groups)
+        choices = [names[first::every] for first in range(min(every, len(names)))]
+        middle = choices[every // 2]
+        n_held = sum(len(groups[name]) for name in middle)
+        usual = fraction / 2 <= n_held / len(samples) <= 2 * fraction
+        chosen = middle if usual else nearest_share(groups, choices, fraction)
+        for name in names:
+            (validation if name in chosen else training).extend(groups[name])
+    elif len(groups) > 1 and not are_ordered(groups.values()):
+        chosen = nearest_share(groups, [[name] for name in sorted(groups, reverse=True)], fraction)
+        for name in sorted(groups):
+            (validation if name in chosen else training).extend(groups[name])
     else:
         for name in sorted(groups):
             members = sorted(groups[name], key=lambda s: (s.position, numbers_as_such(s.name), s.name))

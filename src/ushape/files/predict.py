@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,11 @@ def describe(name: str, prediction: Prediction, model: Model) -> str:
     return f"{name}: {int(prediction.instances.max(initial=0))} objects"
 
 
+def name_of(model: Model, item: Input, page: int | None) -> str:
+    """What a person is told the image or page by."""
+    return str(item.path) if model.task == "classification" else item.page_name(page)
+
+
 def with_page(stack: Labels | None, item: Input, index: int, labels: Labels) -> Labels:
     """The labels (P, height, width) of a file with those of one page in them, in the smallest type that holds all."""
     smallest = np.min_scalar_type(int(labels.max(initial=0)))
@@ -51,11 +57,21 @@ def with_page(stack: Labels | None, item: Input, index: int, labels: Labels) -> 
     return stack
 
 
+def numbered_from(prediction: Prediction, n_before: int) -> Prediction:
+    """The prediction with the ids of its objects raised by the number of objects before them."""
+    if prediction.instances is None or not n_before:
+        return prediction
+    raised = np.where(prediction.instances > 0, prediction.instances + np.int32(n_before), 0)
+    labels = raised if prediction.labels is prediction.instances else prediction.labels
+    return replace(prediction, instances=raised, labels=labels)
+
+
 def predict_pages(
     model: Model, file: Opened, item: Input, results: Results, symmetries: int | None, reasons: Reasons, say: Say
 ) -> None:
     """Predict the image, volume or pages of a file; pages that fail are reasons, and 0 in the labels."""
     labels: Labels | None = None
+    n_labelled = n_objects = 0
     for index, page in enumerate(item.pages):
         with reasons.gathering(page if item.is_stack else None):
             image = file.image(item, index)
@@ -63,12 +79,18 @@ def predict_pages(
             cost = model.engines.news()
             if cost:
                 say(cost)
-            results.write_page(item, page, image, prediction)
+            told = describe(name_of(model, item, page), prediction, model)
+            if results.needs_ids_apart(item):
+                prediction = numbered_from(prediction, n_objects)
+            # First, so that they are not lost where another product cannot be made.
             labels = with_page(labels, item, index, prediction.labels) if item.is_stack else prediction.labels
-            name = str(item.path) if model.task == "classification" else item.page_name(page)
-            say(describe(name, prediction, model))
+            n_labelled += 1
+            if prediction.instances is not None:
+                n_objects = max(n_objects, int(prediction.instances.max(initial=0)))
+            results.write_page(item, page, image, prediction)
+            say(told)
     if labels is not None:
-        if reasons.pages and "labels" in results.products:
+        if n_labelled < len(item.pages) and "labels" in results.products:
             empty = results.values[0] if results.values else 0
             reasons.consequence = f" (such pages are {empty} in the labels)"
         results.write_labels(item, labels)

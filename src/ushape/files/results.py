@@ -61,6 +61,7 @@ ENDINGS = {
 TABLE = "objects.csv"
 LABEL_TABLE = "labels.csv"
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
+NIFTI_LONGEST = 32767  # a size is a short integer there
 Labels = NDArray[np.integer[Any]]
 
 
@@ -90,6 +91,18 @@ def row_of_label(prediction: Prediction, classes: Sequence[str], *, each: bool) 
     label = int(prediction.labels)
     row: dict[str, list[Any]] = {"class": [classes[label]], "confidence": [given[label]]}
     return row | {f"probability {name}": [value] for name, value in zip(classes, given, strict=True) if each}
+
+
+def check_nifti(item: Input) -> None:
+    """DataError when labels of the file do not fit into a NIfTI file."""
+    if len(item.page_axes) > 1:
+        raise DataError("expected one volume for labels as NIfTI, found volumes over time; choose --format tif")
+    longest = 0 if item.layout is None else max(item.layout.shape)
+    if longest > NIFTI_LONGEST:
+        raise DataError(
+            f"expected at most {NIFTI_LONGEST} pixels along each axis for labels as NIfTI, found {longest}; choose "
+            "--format tif"
+        )
 
 
 @dataclass
@@ -256,6 +269,8 @@ class Results:
         if self.format == "png" and "labels" in self.products and not flat and not self.classifies:
             found = f"{len(item.pages)} of them" if item.is_stack else "a volume"
             raise DataError(f"expected one image for labels as PNG, found {found}; choose --format tif")
+        if self.format == "nii.gz" and "labels" in self.products and not self.classifies:
+            check_nifti(item)
         paths = self.paths(item)
         # In the table an image is its name.
         claims: list[Path | str] = [self.row_name(item), *paths]
@@ -279,6 +294,10 @@ class Results:
         if self.table is not None and self.row_name(item) not in self.table.complete:
             return False
         return all(path.is_file() for path in self.paths(item))
+
+    def needs_ids_apart(self, item: Input) -> bool:
+        """Whether objects of all pages need ids of their own: NIfTI's labels are one volume and say nothing else."""
+        return item.is_stack and self.format == "nii.gz" and self.model.task == "instances"
 
     def row_name(self, item: Input) -> str:
         """What the image is called in the table: by its path where it gives no file of its own name."""

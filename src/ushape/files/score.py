@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ushape.data.evidence import IGNORE_VALUE, void_value
 from ushape.data.headers import stem_of
 from ushape.data.images import read_layout, read_mask
 from ushape.data.masks import recognise_masks
@@ -74,18 +75,20 @@ class Pair:
 
 
 def some_values(mask: Labels) -> set[int]:
-    """Up to three of the values from 0 up: the lowest, the highest, and one between them."""
+    """The values from 0 up; of a mask with larger ones than 255 the lowest, the highest, and one between them."""
     counted = mask[mask >= 0]
     if not counted.size:
         return set()
     low, high = int(counted.min()), int(counted.max())
+    if high <= IGNORE_VALUE:
+        return set(np.flatnonzero(np.bincount(counted)).tolist())
     between = counted[(counted != low) & (counted != high)]
     return {low, high, *between[:1].tolist()}
 
 
 @dataclass
 class Side:
-    """The values of all masks of one side: two of them, or more."""
+    """The values of all masks of one side: all up to 255, and of larger ones some."""
 
     values: set[int] = field(default_factory=set)
 
@@ -119,19 +122,29 @@ def key_of(stem: str) -> str:
     return (without_word(stem, MASK_WORDS) or stem).casefold()
 
 
-def masks_in(folder: Path, problems: list[str]) -> dict[str, Path]:
-    """The mask files of a folder by stem; a second one of a stem is a problem."""
+def masks_in(folder: Path) -> tuple[dict[str, Path], dict[str, list[str]]]:
+    """(mask files, problems) of a folder, both by stem; a second file of a stem is a problem."""
     masks: dict[str, Path] = {}
+    problems: dict[str, list[str]] = {}
     for path in images_in(folder):
         stem = stem_of(path)
         if stem in masks:
-            problems.append(
+            problems.setdefault(stem, []).append(
                 f"{path}: expected one mask called {stem}, found {masks[stem].name} as well, which is used; "
                 "rename or remove one of the two"
             )
         else:
             masks[stem] = path
-    return masks
+    return masks, problems
+
+
+def owner_of(stems: Sequence[str]) -> str:
+    """Which of several references with one estimate it is of: a mask by its name, beside an image, or else the first.
+
+    So x_masks.png is scored and not x.png, where both lie in one folder as with Cellpose.
+    """
+    masks = [stem for stem in stems if key_of(stem) != stem.casefold()]
+    return masks[0] if len(masks) == 1 else stems[0]
 
 
 def pair_masks(reference: Path, estimate: Path) -> tuple[list[tuple[str, Path, Path]], list[str]]:
@@ -148,16 +161,28 @@ def pair_masks(reference: Path, estimate: Path) -> tuple[list[tuple[str, Path, P
         raise DataError(
             f"{reference}, {estimate}: expected two masks or two folders, found one of each; name two of a kind"
         )
-    problems: list[str] = []
-    references, estimates = masks_in(reference, problems), masks_in(estimate, [])
+    (references, of_references), (estimates, of_estimates) = masks_in(reference), masks_in(estimate)
+    problems = [told for sentences in of_references.values() for told in sentences]
     by_key: dict[str, list[Path]] = {}
     for stem, path in estimates.items():
         by_key.setdefault(key_of(stem), []).append(path)
+    found_for = {stem: [estimates[stem]] if stem in estimates else by_key.get(key_of(stem), []) for stem in references}
+    owners: dict[Path, list[str]] = {}
+    for stem, alike in found_for.items():
+        if len(alike) == 1:
+            owners.setdefault(alike[0], []).append(stem)
     pairs = []
     for stem, path in references.items():
-        alike = [estimates[stem]] if stem in estimates else by_key.get(key_of(stem), [])
-        if len(alike) == 1:
+        alike = found_for[stem]
+        owner = owner_of(owners[alike[0]]) if len(alike) == 1 else ""
+        if owner == stem:
             pairs.append((stem, path, alike[0]))
+            problems += of_estimates.get(stem_of(alike[0]), [])
+        elif owner:
+            problems.append(
+                f"{path}: expected an estimate of its own in {estimate}, found {alike[0].name}, which is scored "
+                f"against {references[owner].name}; predict the missing image, or remove what is no mask"
+            )
         else:
             found = f"{alike[0].name} and {alike[1].name}" if alike else "none"
             problems.append(
@@ -221,6 +246,21 @@ class Comparison:
     pairs: list[Pair] = field(default_factory=list)
     reference: Side = field(default_factory=Side)
     estimate: Side = field(default_factory=Side)
+    ignores_void: bool = False
+
+    def look_for_void(self) -> None:
+        """Find out whether 255 marks pixels to ignore in the references, by the rules for training."""
+        values = sorted(self.reference.values)
+        if len(values) < 3 or values[-1] != IGNORE_VALUE:
+            return
+        if self.classes:
+            self.ignores_void = values[:-1] == list(range(len(values) - 1))
+        elif IGNORE_VALUE - 1 not in values:
+            with suppress(UshapeError):
+                facts = [read_facts(path) for path in dict.fromkeys(pair.reference for pair in self.pairs)]
+                self.ignores_void = void_value(facts) is not None
+        if self.ignores_void:
+            self.reference.values.remove(IGNORE_VALUE)
 
     def look_through(self, name: str, reference: Path, estimate: Path) -> None:
         """Take in a pair of files; of its pages those that can be scored."""
@@ -246,7 +286,10 @@ class Comparison:
         for pair in self.pairs:
             masks_of = pair.open()
             for page, name in pair.pages:
-                yield name, *self.understood(*self.checked(pair, *masks_of(page)))
+                first, second = masks_of(page)
+                if self.ignores_void:
+                    first = np.where(first == IGNORE_VALUE, np.int32(-1), first)
+                yield name, *self.understood(*self.checked(pair, first, second))
 
     @property
     def two_valued(self) -> bool:
@@ -255,6 +298,8 @@ class Comparison:
 
     def findings(self) -> Iterator[str]:
         """How the values were understood, where that is not plain."""
+        if self.ignores_void:
+            yield f"Pixels of value {IGNORE_VALUE} in the reference are ignored, as in training."
         if self.classes:
             return
         if self.two_valued:
@@ -327,6 +372,7 @@ def score_files(
     comparison = Comparison(classes, problems)
     for name, first, second in files:
         comparison.look_through(name, first, second)
+    comparison.look_for_void()
     if not any(pair.pages for pair in comparison.pairs):
         raise DataError(f"{estimate}: expected masks that can be scored, found none ({problems[0]})")
     for finding in comparison.findings():

@@ -61,6 +61,8 @@ DIMMED = 0.5
 # Pixels from one stripe to the next, of which a quarter is striped.
 STRIPE_PERIOD = 8
 
+BAND = 1024  # rows that are drawn at a time
+
 GOLDEN_ANGLE = 0.381966  # of a full turn, (3 - sqrt 5) / 2
 
 
@@ -86,13 +88,7 @@ def to_display(image: Image, limits: Sequence[tuple[float, float]] = ()) -> Pict
     Raises:
         DataError: the array has no channel axis, or is a volume.
     """
-    image = np.asarray(image)
-    if image.ndim != 3 or image.shape[0] == 0:
-        raise DataError(
-            f"expected an image of shape (channels, height, width) to draw, found {image.shape}; "
-            "add a channel axis with image[None], or pass one slice of a volume"
-        )
-    first = image[:3]
+    first = _drawable(image)[:3]
     chosen = limits[:3] or display_limits(first)
     planes = [_stretch(channel, limit) for channel, limit in zip(first, chosen, strict=True)]
     if len(planes) == 1:
@@ -131,12 +127,18 @@ def overlay(image: Image, labels: Labels, alpha: float = 0.45, colours: Sequence
     Returns:
         (height, width, 3) uint8.
     """
-    picture, labels = to_display(image), np.asarray(labels)
-    _check_size(picture.shape[:2], labels)
-    painted = label_colours(labels, colours)
-    picture = _blend(picture, painted, alpha * (labels > 0))
-    outline = _outline(labels)
-    picture[outline] = painted[outline]
+    image, labels = _drawable(image), np.asarray(labels)
+    _check_size(image.shape[1:], labels)
+    limits, picture = display_limits(image[:3]), np.empty((*labels.shape, 3), np.uint8)
+    # Band by band: colours in float64 take many times the room of the picture.
+    for top in range(0, len(labels), BAND):
+        rows = slice(top, top + BAND)
+        painted, inside = label_colours(labels[rows], colours), labels[rows] > 0
+        picture[rows] = _blend(to_display(image[:, rows], limits), painted, alpha * inside)
+        # An outline asks the rows next to the band too.
+        around = max(top - 1, 0)
+        outline = _outline(labels[around : top + BAND + 1])[top - around :][: len(painted)]
+        picture[rows][outline] = painted[outline]
     return picture
 
 
@@ -230,6 +232,17 @@ def _matches(reference: Labels, estimate: Labels, counted: NDArray[np.bool_]) ->
     found = estimate_ids[match]
     invented = np.setdiff1d(columns[(columns > 0) & (ignored_area <= estimate_area)], found)
     return reference_ids[match], found, invented
+
+
+def _drawable(image: Image) -> Image:
+    """The image, when it is one: (C, height, width)."""
+    image = np.asarray(image)
+    if image.ndim != 3 or image.shape[0] == 0:
+        raise DataError(
+            f"expected an image of shape (channels, height, width) to draw, found {image.shape}; "
+            "add a channel axis with image[None], or pass one slice of a volume"
+        )
+    return image
 
 
 def _check_size(size: tuple[int, ...], labels: NDArray[Any]) -> None:

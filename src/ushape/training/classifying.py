@@ -58,9 +58,10 @@ learns more from images nearer to the real ones (docs/results.md)."""
 
 
 def working_size(sizes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    """The size all images are brought to: the median one, at most LARGEST_SIDE."""
+    """The size all images are brought to: the median one, with no more pixels than a square of LARGEST_SIDE."""
     median = [sorted(sides)[len(sides) // 2] for sides in zip(*sizes, strict=True)]
-    shrink = min(1.0, LARGEST_SIDE / max(median))
+    # By the area, so that a line of text keeps its height.
+    shrink = min(1.0, LARGEST_SIDE / math.prod(median) ** (1 / len(median)))
     return tuple(max(2, round(side * shrink)) for side in median)
 
 
@@ -138,6 +139,9 @@ def split_labels(
         own = [indices for indices in members.values() if labels[indices[0]] == label]
         n = max(1, round(fraction * len(own))) if len(own) > 1 else 0
         chosen = [own[(2 * i + 1) * len(own) // (2 * n)] for i in range(n)]
+        if 2 * sum(map(len, chosen)) > sum(map(len, own)):
+            # Among groups of very different sizes these would be most of the images.
+            chosen = sorted(own, key=len)[:n]
         held |= {index for indices in chosen for index in indices}
     # A group may hold several classes, and with it a class could leave training altogether.
     for label in np.setdiff1d(labels, np.delete(labels, sorted(held))):

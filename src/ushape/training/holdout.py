@@ -13,6 +13,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,25 +101,37 @@ def cut(example: Example, axis: int, margin: int, at_end: bool) -> tuple[Example
     return replace(training, mask=mask), replace(validation, sample=named), gap
 
 
-def cut_image(example: Example, margin: int) -> tuple[Example, Example, str]:
+def annotated_classes(example: Example, n_classes: int) -> set[int]:
+    """The classes that are annotated in it; ids of objects are one class."""
+    n_pixels = np.bincount(np.clip(example.mask, -1, n_classes - 1).ravel() + 1, minlength=n_classes + 1)
+    return set(np.flatnonzero(n_pixels[1:]).tolist())
+
+
+def cut_image(example: Example, margin: int, n_classes: int = 2) -> tuple[Example, Example, str]:
     """(training, validation, sentence): one image in two, with ignored pixels between them.
 
-    The quarter lies at that end of an axis, the longest first, where both parts have something annotated. The gap stays
-    in the training part's image, as context, and is ignored in its mask. DataError when no cut leaves both parts any.
+    The quarter lies at that end of an axis, the longest first, where both parts have all that is annotated, the
+    background included, or else something besides it. The gap stays in the training part's image, as context, and is
+    ignored in its mask. DataError when no cut leaves both parts any.
 
-    margin  pixels wanted between the parts; less where that would take more than a quarter of the image
+    margin     pixels wanted between the parts; less where that would take more than a quarter of the image
+    n_classes  the background included
     """
-    size = example.mask.shape
-    for axis in sorted(range(len(size)), key=lambda axis: -size[axis]):
-        for at_end in (True, False):
+    size, everything = example.mask.shape, annotated_classes(example, n_classes)
+    axes = sorted(range(len(size)), key=lambda axis: -size[axis])
+    for wanted in (everything, None):
+        for axis, at_end in product(axes, (True, False)):
             training, validation, gap = cut(example, axis, margin, at_end)
-            if is_annotated(training) and is_annotated(validation):
-                side = ("first", "last")[at_end]
-                sentence = (
-                    f"One annotated image: the {side} quarter of its {size_name(axis, len(size))} is held out to "
-                    f"choose weights and thresholds by, behind a gap of {gap} px; a second image would serve better."
-                )
-                return training, validation, sentence
+            if not is_annotated(training) or not is_annotated(validation):
+                continue
+            if wanted is not None and any(annotated_classes(e, n_classes) != wanted for e in (training, validation)):
+                continue
+            side = ("first", "last")[at_end]
+            sentence = (
+                f"One annotated image: the {side} quarter of its {size_name(axis, len(size))} is held out to "
+                f"choose weights and thresholds by, behind a gap of {gap} px; a second image would serve better."
+            )
+            return training, validation, sentence
     raise DataError(
         f"{example.sample.where}: expected an image with objects both in a quarter of it and in the rest, found them "
         "in one part only; annotate more of it, or name validation data with --val"
@@ -142,7 +155,7 @@ def hold_out(
     filled = [example for example in examples if is_annotated(example)]
     empty = [example for example in examples if not is_annotated(example)]
     if len(filled) == 1:
-        training, validation, sentence = cut_image(filled[0], margin)
+        training, validation, sentence = cut_image(filled[0], margin, len(dataset.classes))
         return [training, *empty], [validation], sentence
     series = [members for members in find_series(examples) if sum(map(is_annotated, members)) > 1]
     in_series = {example for members in series for example in members}
@@ -180,7 +193,31 @@ def split_annotated(dataset: Dataset, examples: Sequence[Example], share: float)
         # Where all objects fell to one side nothing could be learnt, or nothing be judged.
         first, second = split_whole(dataset, [example for example in examples if is_annotated(example)], share)
         first += [example for example in examples if not is_annotated(example)]
-    return first, second
+    return with_all_classes(dataset, first, second)
+
+
+def with_all_classes(
+    dataset: Dataset, training: list[Example], validation: list[Example]
+) -> tuple[list[Example], list[Example]]:
+    """(training, validation) with groups moved back to training, as long as one of several classes is in none there.
+
+    One group at least stays where it is.
+    """
+    n_classes = len(dataset.classes)
+    if dataset.task != "semantic" or n_classes < 3:
+        return training, validation
+    learnt = set[int]().union(*(annotated_classes(example, n_classes) for example in training))
+    groups: dict[str, list[Example]] = {}
+    for example in validation:
+        groups.setdefault(example.sample.group or example.sample.name, []).append(example)
+    for name, members in sorted(groups.items()):
+        found = set[int]().union(*(annotated_classes(example, n_classes) for example in members))
+        if found <= learnt or len(groups) == 1:
+            continue
+        del groups[name]
+        training, learnt = [*training, *members], learnt | found
+    kept = {example for members in groups.values() for example in members}
+    return training, [example for example in validation if example in kept]
 
 
 def split_whole(dataset: Dataset, examples: Sequence[Example], fraction: float) -> tuple[list[Example], list[Example]]:

@@ -195,6 +195,10 @@ class Session:
 
     def refit(self, step: int) -> None:
         """Learn from all images, those held out included, after `step`."""
+        # A large image that was cut in two would be in memory twice.
+        del self.batches
+        whole = set(self.planned.whole)
+        self.encoded = {example: images for example, images in self.encoded.items() if example in whole}
         self.batches, self.refit_from = self.make_batches(self.planned.whole), step
 
     def is_tenth(self) -> bool:
