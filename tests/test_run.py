@@ -34,4 +34,4 @@ def test_minutes_and_steps_together_are_refused():
     with pytest.raises(RecipeError, match=r"^expected at least 1 step, found 0"):
         tiny_run(steps=0)
     with pytest.raises(RecipeError, match=r"^expected a number of minutes, found inf; say how many"):
-        tiny_run(minutes=float("inf"))
+        tiny_run(minutes=float("inf"), steps=None)
