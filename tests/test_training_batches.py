@@ -44,6 +44,28 @@ def test_a_thinned_list_of_pixels_does_not_keep_the_whole_one(monkeypatch):
     assert pixels.base is None
 
 
+def scribbled(foreground):
+    """Batches of one large image with five strokes of background, and five of an object."""
+    mask = np.full((900, 900), -1, np.int32)
+    for i in range(5):
+        mask[100 + 150 * i, 100:400] = 0
+        mask[150 + 150 * i, 500:800] = 1
+    image = np.zeros((1, 900, 900), np.float32)
+    made = to_training_image(image, encode(mask, Encoding("semantic")), 1.0, CPU)
+    return Batches([made], Geometry(3, "same"), (64, 64), 8, Augmentation(), 0, foreground)
+
+
+def test_patches_of_a_scribbled_image_are_drawn_around_its_strokes_and_of_each_class():
+    drawn = torch.cat([scribbled(0.33)(k).classes.flatten(1) for k in range(25)])
+    labelled = (drawn >= 0).any(dim=1).float().mean()
+    assert labelled > 0.9  # a stroke is thin, and deformed patches may miss it
+    background, objects = ((drawn == c).any(dim=1).float().mean() for c in (0, 1))
+    assert abs(background - objects) < 0.15
+    # A recipe without such centres keeps drawing anywhere.
+    anywhere = torch.cat([scribbled(0.0)(k).classes.flatten(1) for k in range(25)])
+    assert (anywhere >= 0).any(dim=1).float().mean() < 0.5
+
+
 def test_shapes_and_types():
     batch = make_batches()(0)
     assert batch.images.shape == (4, 1, 32, 32)

@@ -24,6 +24,9 @@ __all__ = ["Batch", "Batches", "TrainingImage", "to_training_image"]
 FOREGROUND_PIXELS = 4096
 """Pixels of objects remembered per image as possible centres; enough that no object of 0.1 % of an image is missed."""
 
+SPARSE = 0.5
+"""With a smaller share of annotated pixels an image is annotated by strokes, or in small parts."""
+
 BEYOND = 1 / 8
 """Share of the written patch that may lie beyond the image's border, so that pixels at the border are drawn too."""
 
@@ -36,14 +39,17 @@ class TrainingImage:
                 the classes (whole numbers, -1 = ignore)
     n_channels  C
     foreground  int64 (n, dims) each: some pixels of objects, possible centres of patches; where classes are told
-                apart one array for each class that occurs, so that rare ones are drawn as often as the others
+                apart one array for each class that occurs, so that rare ones are drawn as often as the others; of an
+                image with few annotated pixels one for the background too
     emphasis    how often it is drawn, relative to the others
+    sparse      whether few pixels are annotated: then all patches are drawn around such
     """
 
     planes: Tensor
     n_channels: int
     foreground: tuple[NDArray[np.int64], ...]
     emphasis: float
+    sparse: bool = False
 
 
 def to_training_image(
@@ -64,6 +70,10 @@ def to_training_image(
     planes.append(maps.classes[None])
     present = [int(c) for c in np.unique(maps.classes) if c > 0]
     found = [np.argwhere(maps.classes == c) for c in present] if by_class else [np.argwhere(maps.classes > 0)]
+    # Elsewhere most patches would have nothing to learn from, and strokes of background would hardly be seen.
+    sparse = np.count_nonzero(maps.classes >= 0) < SPARSE * maps.classes.size
+    if sparse:
+        found.insert(0, np.argwhere(maps.classes == 0))
     # Evenly thinned rather than drawn: no randomness outside the keyed draws. Copied, or all of them stay in memory.
     foreground = tuple(pixels[:: max(1, len(pixels) // FOREGROUND_PIXELS)].copy() for pixels in found if len(pixels))
     return TrainingImage(
@@ -71,6 +81,7 @@ def to_training_image(
         image.shape[0],
         foreground,
         emphasis,
+        bool(sparse),
     )
 
 
@@ -138,7 +149,8 @@ class Batches:
         rng = np.random.default_rng((self.seed, k, index))
         source = self.images[int(rng.choice(len(self.images), p=self.shares))]
         target = None
-        if len(source.foreground) and rng.random() < self.foreground:
+        share = 1.0 if source.sparse and self.foreground else self.foreground
+        if len(source.foreground) and rng.random() < share:
             n_groups = len(source.foreground)
             pixels = source.foreground[int(rng.integers(n_groups)) if n_groups > 1 else 0]
             target = pixels[int(rng.integers(len(pixels)))]
