@@ -86,6 +86,26 @@ def test_the_colour_of_each_channel(n_channels, expected):
         assert (picture[channel, 0] == 0).all()
 
 
+@pytest.mark.parametrize("n_channels", [2, 3])
+def test_an_empty_channel_beside_others_is_dark(n_channels):
+    image = np.zeros((n_channels, 8, 8))
+    image[0, 2:4] = 1
+    picture = to_display(image)
+    assert (picture[..., 1] == 0).all()
+    assert (picture[3, :, 0] == 255).all()
+    # What shows nothing at all is no black picture.
+    assert (to_display(np.zeros((n_channels, 8, 8))) == 128).all()
+
+
+def test_what_is_no_number_is_dark_and_leaves_the_others():
+    image = np.tile([0.0, 1.0], (1, 4, 2))
+    image[0, 1, 1], image[0, 2, 1] = np.nan, np.inf
+    picture = to_display(image)
+    assert picture[[1, 2], 1].max() == 0
+    assert (picture[[0, 3], 1] == 255).all()
+    assert (to_display(np.full((1, 4, 4), np.nan)) == 128).all()
+
+
 def test_a_single_bright_pixel_on_black_is_seen():
     image = np.zeros((1, 50, 50))
     image[0, 20, 30] = 3

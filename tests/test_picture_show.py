@@ -1,12 +1,16 @@
 """Pictures on request: which network, image and data they are of, and the files that are written."""
 
 import json
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
+from conftest import disc_dataset
 from ushape.cli import app
 from ushape.data.images import read_image, write_image
 from ushape.data.phantom import phantom_dataset, phantom_image
@@ -118,6 +122,59 @@ def test_objects_keep_their_own_outlines():
     assert len(colours) > 2
 
 
+def test_objects_with_large_ids_have_outlines():
+    """Not one entry for each id below; and as floats ids that differ by one would be equal."""
+    data = disc_dataset(3)
+    samples = tuple(replace(s, mask=partial(large_ids, s.mask)) for s in data.samples)
+    drawing = show.augmentation_drawing(replace(data, samples=samples))
+    usual = show.augmentation_drawing(data)
+    assert len(drawing.shapes) == len(usual.shapes)
+
+
+def large_ids(mask):
+    """The same objects under ids that a program draws from all there are."""
+    ids = mask()
+    return np.where(ids > 0, 2_000_000_000 + ids, ids).astype(np.int32)
+
+
+def test_borders_are_drawn_of_what_is_asked_to_be_objects(tmp_path):
+    for name, values in (("a", (1, 2)), ("b", (1, 2)), ("c", (1, 2)), ("d", (2, 1)), ("e", (1, 2)), ("f", (1, 2))):
+        mask = np.zeros((60, 60), np.uint8)
+        mask[5:25, 5:25], mask[5:25, 26:50] = values
+        for folder, array in (("images", mask * 60), ("masks", mask)):
+            (tmp_path / "data" / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(tmp_path / "data" / folder / f"{name}.png")
+    arguments = ["show", "borders", str(tmp_path / "data"), "-o", str(tmp_path / "b.png")]
+    assert CliRunner().invoke(app, arguments).exit_code == 1
+    result = CliRunner().invoke(app, [*arguments, "--task", "instances"])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "b.png").is_file()
+
+
+def test_a_classifier_is_shown_at_the_size_of_its_images(tmp_path):
+    torch.manual_seed(0)
+    network = Classifier(1, 3, channels=4, depth=3, scale=2)
+    preparation, encoding = Preparation(size=(28, 28)), Encoding("label", n_classes=3)
+    model = Model(network, preparation, "classification", ("a", "b", "c"), encoding, Decision())
+    path = str(tmp_path / "m.safetensors")
+    model.save(path)
+    assert show.suiting_size(path, network) == (28, 28)
+    assert show.suiting_size(None, UNet()) == (572, 572)
+    result = CliRunner().invoke(app, ["show", "architecture", path, "-o", str(tmp_path / "a.svg")])
+    assert "image 1 x 28 x 28" in result.stdout
+    drawn = (tmp_path / "a.svg").read_text(encoding="utf-8")
+    assert "pixels become channels" in drawn
+    assert "and back" not in drawn
+
+
+def test_a_long_and_thin_image_has_feature_maps(segmenter, tmp_path):
+    segmenter.save(tmp_path / "m.safetensors")
+    line = np.random.default_rng(0).integers(0, 255, (4, 2000)).astype(np.uint8)
+    Image.fromarray(line).save(tmp_path / "line.png")
+    plate = show.inside_plate("features", str(tmp_path / "m.safetensors"), tmp_path / "line.png")
+    assert plate.picture.shape[1] > 100
+
+
 def test_a_drawing_is_written_as_it_is_called(tmp_path):
     drawing = show.tiles_drawing(depth=1, tile_size=90)
     show.write_drawing(tmp_path / "new" / "a.svg", drawing)
@@ -157,6 +214,11 @@ def test_the_commands(tmp_path, picture):
     assert result.exit_code == 0, result.output
     assert "displacements of 0.5 px" in result.stdout
     assert path.is_file()
+    result = CliRunner().invoke(
+        app, ["show", "tiles", str(picture), "--depth", "2", "--size", "48", "-o", str(picture)]
+    )
+    assert result.exit_code == 1
+    assert f"expected a picture that replaces no input, found {picture}" in " ".join(result.stderr.split())
     result = CliRunner().invoke(app, ["show", "tiles"])
     assert result.exit_code == 2
     assert "expected ushape show tiles ... -o PICTURE, found no -o" in result.output

@@ -494,7 +494,11 @@ def show(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Change a field, as in augmentation.elastic=20.")
     ] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="The picture to write: .png, or .svg.")] = None,
+    task: TaskOption = TaskChoice.AUTO,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="The picture to write: .png, or .svg where it shows no feature maps."),
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -502,12 +506,13 @@ def show(
     with answering(as_json, debug) as out:
         from ushape.picture import show as shown
 
+        if output is not None:
+            shown.keep_inputs(output, model, image)
         if what in (Picture.ARCHITECTURE, Picture.SKIP):
             from ushape.picture.describe import architecture_facts, describe_architecture
-            from ushape.picture.trace import usual_size
 
             network = shown.chosen_network(model, depth=depth, channels=channels, padding=padding)
-            wanted = size if size is not None else usual_size(network)
+            wanted = size if size is not None else shown.suiting_size(model, network)
             text, values = describe_architecture(network, wanted), architecture_facts(network, wanted)
             if output is not None:
                 shown.write_picture(output, network, wanted, level=level if what is Picture.SKIP else None)
@@ -519,7 +524,7 @@ def show(
                     model, image, tile_size=size, at=pixel(at), depth=depth, channels=channels, padding=padding
                 )
             else:
-                data = open_data(model or "phantom:train", out)
+                data = open_data(model or "phantom:train", out, task.task)
                 drawing = shown.augmentation_drawing(data, recipe=recipe, settings=settings or ())
             shown.write_drawing(output, drawing)
             text, values = drawing.description, {"caption": drawing.description}
@@ -528,7 +533,7 @@ def show(
                 needed = "DATA -o PICTURE" if what is Picture.BORDERS else "MODEL IMAGE -o PICTURE"
                 raise typer.BadParameter(f"expected ushape show {what.value} {needed}, found less")
             if what is Picture.BORDERS:
-                plate = shown.borders_plate(open_data(model, out))
+                plate = shown.borders_plate(open_data(model, out, task.task))
             else:
                 assert image is not None
                 plate = shown.inside_plate(what.value, model, image, pixel(at))

@@ -190,7 +190,8 @@ def _block(
 ) -> tuple[list[Shape], list[Inset]]:
     """The label of a level, its scale, and its panels."""
     shown = found.values[list(channels)]
-    size = (round(layout.height * scale), round(layout.panel * scale))
+    # A long and thin image leaves less than a pixel of its short side.
+    size = (max(1, round(layout.height * scale)), max(1, round(layout.panel * scale)))
     small = [shrunk(values, size) for values in shown]
     top = float(np.percentile(np.stack(small), PERCENTILE))
     insets = [

@@ -215,7 +215,8 @@ def _arrow_rows(traced: Trace) -> Iterator[tuple[list[Shape], str]]:
         "pool": f"max pooling {two}",
         "up": f"up-convolution {two}",
         "head": f"convolution {one}",
-        "fold": f"blocks of {'×'.join([str(scale)] * dims)} pixels become channels, and back",
+        "fold": f"blocks of {'×'.join([str(scale)] * dims)} pixels become channels"
+        + (", and back" if "unfold" in kinds else ""),
         "pad": "zeros added at the far end" + (", and cut off again" if "cut" in kinds else ""),
         "mean": "mean over the image",
         "linear": "linear layer",

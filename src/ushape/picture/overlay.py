@@ -75,10 +75,11 @@ def to_display(image: Image, limits: Sequence[tuple[float, float]] = ()) -> Pict
     """An image of any kind as colours: each channel is stretched from its 0.5th to its 99.5th percentile.
 
     One channel becomes grey, two become magenta and green (white where both are bright), of three and more the first
-    three become red, green and blue. An image of one value throughout is shown as mid grey.
+    three become red, green and blue. An image of one value throughout is shown as mid grey; a channel of one value
+    beside others is dark, and so is what is no finite number.
 
     Args:
-        image: (C, height, width), finite real numbers or bool.
+        image: (C, height, width), real numbers or bool.
         limits: of each channel instead of its own percentiles, as `display_limits` gives them, so that several images
             can be compared in brightness.
 
@@ -90,7 +91,8 @@ def to_display(image: Image, limits: Sequence[tuple[float, float]] = ()) -> Pict
     """
     first = _drawable(image)[:3]
     chosen = limits[:3] or display_limits(first)
-    planes = [_stretch(channel, limit) for channel, limit in zip(first, chosen, strict=True)]
+    flat = 0.5 if all(low == high for low, high in chosen) else 0.0
+    planes = [_stretch(channel, limit, flat) for channel, limit in zip(first, chosen, strict=True)]
     if len(planes) == 1:
         red = green = blue = planes[0]
     elif len(planes) == 2:
@@ -254,6 +256,10 @@ def _check_size(size: tuple[int, ...], labels: NDArray[Any]) -> None:
 
 def _limits(values: NDArray[np.float64]) -> tuple[float, float]:
     """The percentiles of a channel that become black and bright."""
+    finite = np.isfinite(values)
+    values = values if finite.all() else values[finite]
+    if not values.size:
+        return 0.0, 0.0
     low, high = np.percentile(values, [DARKEST, BRIGHTEST])
     if low == high:
         # Objects on a flat background can fill less than half a percent: fall back to the full range.
@@ -261,12 +267,15 @@ def _limits(values: NDArray[np.float64]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _stretch(channel: Image, limits: tuple[float, float]) -> NDArray[np.float64]:
-    """One channel in [0, 1], dark to bright."""
+def _stretch(channel: Image, limits: tuple[float, float], flat: float) -> NDArray[np.float64]:
+    """One channel in [0, 1], dark to bright; `flat` throughout where its limits are one."""
     low, high = limits
     if low == high:
-        return np.full(channel.shape, 0.5)
-    stretched: NDArray[np.float64] = np.clip((channel.astype(np.float64) - low) / (high - low), 0, 1)
+        return np.full(channel.shape, flat)
+    values = channel.astype(np.float64)
+    if not np.isfinite(values).all():
+        values[~np.isfinite(values)] = low
+    stretched: NDArray[np.float64] = np.clip((values - low) / (high - low), 0, 1)
     return stretched
 
 

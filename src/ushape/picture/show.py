@@ -28,7 +28,9 @@ from ushape.picture.diagram import architecture_png, architecture_svg
 from ushape.picture.plate import Plate
 from ushape.picture.skip import skip_png, skip_svg
 from ushape.picture.tiles import Answer, draw_tiles
+from ushape.picture.trace import usual_size
 from ushape.prediction.tiled import TILE_SIZE, read_tile
+from ushape.targets.borders import compact_ids
 from ushape.training.batches import Batches, TrainingImage
 from ushape.training.checkpoint import write_text
 from ushape.training.classifying import to_label_tensors
@@ -81,6 +83,18 @@ def chosen_network(model: str | None, **settings: Any) -> UNet | Classifier:
             f"expected a model or settings of a network, found {model} and {', '.join(given)}; leave one of them out"
         )
     return load(model).network
+
+
+def suiting_size(model: str | None, network: UNet | Classifier) -> tuple[int, ...]:
+    """The size to show a network with: that of the images of a classifier, else the usual one."""
+    return (None if model is None else load(model).preparation.size) or usual_size(network)
+
+
+def keep_inputs(path: Path, *inputs: str | Path | None) -> None:
+    """RecipeError where a picture would replace what it is made of."""
+    for given in inputs:
+        if given is not None and path.exists() and path.resolve() == Path(given).resolve():
+            raise RecipeError(f"expected a picture that replaces no input, found {path}; give it another name with -o")
 
 
 def _check_name(path: Path) -> None:
@@ -189,7 +203,8 @@ def _masked(examples: Sequence[Example], recipe: Recipe, preparation: Preparatio
     """What training draws patches from, but with the masks where it has what the network is asked."""
     images = to_training_images(examples, recipe, preparation, torch.device("cpu"))
     for image, example in zip(images, examples, strict=True):
-        image.planes[-1] = torch.from_numpy(example.mask.astype(np.float32))
+        mask = compact_ids(example.mask)[0] if recipe.encoding.kind != "semantic" else example.mask
+        image.planes[-1] = torch.from_numpy(mask.astype(np.float32))
     return images
 
 
