@@ -131,6 +131,26 @@ def test_objects_with_large_ids_have_outlines():
     assert len(drawing.shapes) == len(usual.shapes)
 
 
+def test_what_is_not_annotated_is_hatched(monkeypatch):
+    """Of objects too, whose ids are numbered anew."""
+    seen = []
+    monkeypatch.setattr("ushape.picture.augmentation.hatch", lambda picture, where: seen.append(where) or picture)
+    data = disc_dataset(3)
+    samples = tuple(replace(s, mask=partial(half_ignored, s.mask)) for s in data.samples)
+    show.augmentation_drawing(replace(data, samples=samples), settings=["augmentation.warped=0"])
+    assert 0.2 < np.mean([where.mean() for where in seen]) < 0.8
+    seen.clear()
+    show.augmentation_drawing(data, settings=["augmentation.warped=0"])
+    assert not any(where.any() for where in seen)
+
+
+def half_ignored(mask):
+    """The same objects on an image whose lower half nobody looked at."""
+    found = mask()
+    found[found.shape[0] // 2 :] = -1
+    return found
+
+
 def large_ids(mask):
     """The same objects under ids that a program draws from all there are."""
     ids = mask()
@@ -151,6 +171,23 @@ def test_borders_are_drawn_of_what_is_asked_to_be_objects(tmp_path):
     assert (tmp_path / "b.png").is_file()
 
 
+@pytest.mark.parametrize("what", ["borders", "augmentation"])
+@pytest.mark.parametrize("folder", ["images", "masks"])
+def test_no_picture_replaces_an_image_or_a_mask(tmp_path, what, folder):
+    pixels = np.zeros((40, 40), np.uint8)
+    pixels[5:15, 5:15], pixels[20:35, 20:35] = 1, 2
+    for part in ("images", "masks"):
+        (tmp_path / part).mkdir()
+        for name in "ab":
+            Image.fromarray(pixels).save(tmp_path / part / f"{name}.png")
+    there = tmp_path / folder / "b.png"
+    before = there.read_bytes()
+    result = CliRunner().invoke(app, ["show", what, str(tmp_path), "--task", "instances", "-o", str(there)])
+    assert result.exit_code == 1
+    assert "expected a picture that replaces no input" in " ".join(result.stderr.split())
+    assert there.read_bytes() == before
+
+
 def test_a_classifier_is_shown_at_the_size_of_its_images(tmp_path):
     torch.manual_seed(0)
     network = Classifier(1, 3, channels=4, depth=3, scale=2)
@@ -158,8 +195,8 @@ def test_a_classifier_is_shown_at_the_size_of_its_images(tmp_path):
     model = Model(network, preparation, "classification", ("a", "b", "c"), encoding, Decision())
     path = str(tmp_path / "m.safetensors")
     model.save(path)
-    assert show.suiting_size(path, network) == (28, 28)
-    assert show.suiting_size(None, UNet()) == (572, 572)
+    assert show.suiting_size(*show.chosen_network(path)) == (28, 28)
+    assert show.suiting_size(UNet(), None) == (572, 572)
     result = CliRunner().invoke(app, ["show", "architecture", path, "-o", str(tmp_path / "a.svg")])
     assert "image 1 x 28 x 28" in result.stdout
     drawn = (tmp_path / "a.svg").read_text(encoding="utf-8")

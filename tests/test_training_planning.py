@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,8 +10,9 @@ import torch
 from conftest import disc_dataset
 from ushape.errors import RecipeError
 from ushape.training import planning
-from ushape.training.planning import make_plan, measure_speed
-from ushape.training.rules import Speed, work
+from ushape.training.examples import DataSummary
+from ushape.training.planning import make_plan, measure_speed, time_a_step
+from ushape.training.rules import Speed, plan_recipe, work
 
 CPU = torch.device("cpu")
 
@@ -47,6 +49,24 @@ def test_the_update_counts_whatever_the_pixels_and_grows_with_the_cube_of_the_wi
     assert speed.step_seconds(16, 0) == pytest.approx(0.5 + 1e-6 * 16**3)
     assert speed.step_seconds(32, 0) == pytest.approx(0.5 + 8e-6 * 16**3)
     assert speed.step_seconds(16, 1000) - speed.step_seconds(16, 0) == pytest.approx(1e-9 * 1000 * work(16))
+
+
+@pytest.mark.parametrize(("seconds", "n_steps"), [(0.01, planning.STEPS_TIMED), (0.2, 4), (3.0, 2)])
+def test_slow_steps_are_timed_less_often(monkeypatch, seconds, n_steps):
+    """As many as fill half a second after the first one, which warms up."""
+    clock, taken = SimpleNamespace(now=0.0), []
+
+    def train_steps(*_):
+        for k in range(planning.STEPS_TIMED):
+            clock.now += 9.0 if k == 0 else seconds
+            taken.append(k)
+            yield SimpleNamespace(loss=torch.zeros(()))
+
+    monkeypatch.setattr(planning, "train_steps", train_steps)
+    monkeypatch.setattr(planning.time, "perf_counter", lambda: clock.now)
+    recipe = plan_recipe(DataSummary("", "semantic", ("a", "b"), 2, 1, ((32, 32),)))
+    assert time_a_step(recipe, 1, lambda _: None, CPU) == pytest.approx(seconds)
+    assert len(taken) == n_steps
 
 
 def test_this_machine_has_a_speed():

@@ -17,6 +17,7 @@ from ushape.cli import main
 from ushape.errors import RecipeError
 from ushape.model_file import describe_model
 from ushape.run import train_run
+from ushape.training.batches import Batches
 from ushape.training.clock import Clock, Pace
 from ushape.training.listening import Listener
 from ushape.training.planning import make_plan
@@ -82,6 +83,20 @@ def test_the_scores_are_of_weights_that_had_not_seen_the_images():
     assert whole.model.decision == half.model.decision
     assert not torch.equal(tensors_of(whole)["head.weight"], tensors_of(half)["head.weight"])
     assert half.refit_from is half.model.facts["refit from step"] is None
+
+
+def test_nothing_is_in_memory_twice_when_all_images_are_learnt_from(monkeypatch):
+    """A single image was cut for training: what was made of that part is given up before the whole image is read."""
+    real, held = Session.make_batches, []
+
+    def make_batches(session, examples):
+        before = getattr(session, "batches", None)
+        held.append(([*session.encoded], before is None or not isinstance(before, Batches)))
+        return real(session, examples)
+
+    monkeypatch.setattr(Session, "make_batches", make_batches)
+    run(data=disc_dataset(1), settings=HALF)
+    assert held == [([], True), ([], True)]
 
 
 @pytest.mark.parametrize("stopped_at", [4, 6, 9])

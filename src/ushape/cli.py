@@ -497,7 +497,11 @@ def show(
     task: TaskOption = TaskChoice.AUTO,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="The picture to write: .png, or .svg where it shows no feature maps."),
+        typer.Option(
+            "-o",
+            "--output",
+            help="The picture to write: .png; also .svg for architecture, skip, tiles and augmentation.",
+        ),
     ] = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -511,8 +515,8 @@ def show(
         if what in (Picture.ARCHITECTURE, Picture.SKIP):
             from ushape.picture.describe import architecture_facts, describe_architecture
 
-            network = shown.chosen_network(model, depth=depth, channels=channels, padding=padding)
-            wanted = size if size is not None else shown.suiting_size(model, network)
+            network, loaded = shown.chosen_network(model, depth=depth, channels=channels, padding=padding)
+            wanted = size if size is not None else shown.suiting_size(network, loaded)
             text, values = describe_architecture(network, wanted), architecture_facts(network, wanted)
             if output is not None:
                 shown.write_picture(output, network, wanted, level=level if what is Picture.SKIP else None)
@@ -525,6 +529,7 @@ def show(
                 )
             else:
                 data = open_data(model or "phantom:train", out, task.task)
+                shown.keep_inputs(output, *(file for sample in data.samples for file in sample.files))
                 drawing = shown.augmentation_drawing(data, recipe=recipe, settings=settings or ())
             shown.write_drawing(output, drawing)
             text, values = drawing.description, {"caption": drawing.description}
@@ -533,7 +538,9 @@ def show(
                 needed = "DATA -o PICTURE" if what is Picture.BORDERS else "MODEL IMAGE -o PICTURE"
                 raise typer.BadParameter(f"expected ushape show {what.value} {needed}, found less")
             if what is Picture.BORDERS:
-                plate = shown.borders_plate(open_data(model, out, task.task))
+                data = open_data(model, out, task.task)
+                shown.keep_inputs(output, *(file for sample in data.samples for file in sample.files))
+                plate = shown.borders_plate(data)
             else:
                 assert image is not None
                 plate = shown.inside_plate(what.value, model, image, pixel(at))

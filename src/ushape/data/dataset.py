@@ -246,35 +246,34 @@ def split_validation(dataset: Dataset, fraction: float = 0.2, gap: int = 2) -> t
     groups: dict[str, list[Sample]] = {}
     for sample in samples:
         groups.setdefault(sample.group or sample.name, []).append(sample)
-    training: list[Sample] = []
-    validation: list[Sample] = []
+    names = sorted(groups)
+    chosen: list[str] = []
     if len(groups) >= 5:
         # Spread over the sorted names rather than drawn, so that data in acquisition order is covered evenly.
         # At most every second one, and one at least.
         every = max(2, round(1 / fraction))
         every = every if every // 2 < len(groups) else len(groups)
-        names = sorted(groups)
         choices = [names[first::every] for first in range(min(every, len(names)))]
         middle = choices[every // 2]
         n_held = sum(len(groups[name]) for name in middle)
         usual = fraction / 2 <= n_held / len(samples) <= 2 * fraction
         chosen = middle if usual else nearest_share(groups, choices, fraction)
-        for name in names:
-            (validation if name in chosen else training).extend(groups[name])
     elif len(groups) > 1 and not are_ordered(groups.values()):
-        chosen = nearest_share(groups, [[name] for name in sorted(groups, reverse=True)], fraction)
-        for name in sorted(groups):
-            (validation if name in chosen else training).extend(groups[name])
-    else:
-        for name in sorted(groups):
-            members = sorted(groups[name], key=lambda s: (s.position, numbers_as_such(s.name), s.name))
-            if len(members) < 2:
-                training.extend(members)
-                continue
+        chosen = nearest_share(groups, [[name] for name in reversed(names)], fraction)
+    training: list[Sample] = []
+    validation: list[Sample] = []
+    for name in names:
+        members = groups[name]
+        if chosen:
+            (validation if name in chosen else training).extend(members)
+        elif len(members) < 2:
+            training.extend(members)
+        else:
+            members.sort(key=lambda s: (s.position, numbers_as_such(s.name), s.name))
             held = max(1, round(fraction * len(members)))
             unused = min(gap, max(0, len(members) - held - 1) // 3)
             training.extend(members[: len(members) - held - unused])
             validation.extend(members[len(members) - held :])
-        if not validation:
-            validation.append(training.pop())
+    if not validation:
+        validation.append(training.pop())
     return dataset.subset(training), dataset.subset(validation)

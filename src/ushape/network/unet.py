@@ -68,7 +68,7 @@ def unfold(maps: Tensor, scale: int) -> Tensor:
 def crop_to_centre(skip: Tensor, size: Sequence[int]) -> Tensor:
     """The centre of a skip, cut to `size` on its spatial axes; what P2 concatenates.
 
-    Padding by less than nothing rather than a view: the gradient of a view has the channels first whatever the skip
+    Negative padding rather than a view: the gradient of a view has the channels first whatever the skip
     has, and adding it to one with the channels last took a seventh of a training step (docs/performance.md).
     """
     margins = [(have - want) // 2 for have, want in zip(skip.shape[2:], size, strict=True)]

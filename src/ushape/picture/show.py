@@ -69,25 +69,26 @@ LOOKS: dict[str, Callable[..., Plate]] = {
 """Ways to look inside a model at an image."""
 
 
-def chosen_network(model: str | None, **settings: Any) -> UNet | Classifier:
-    """The network of a model, or the paper's with other settings where these are not None.
+def chosen_network(model: str | None, **settings: Any) -> tuple[UNet | Classifier, Model | None]:
+    """(network, model): that of a model, or the paper's with other settings where these are not None, and no model.
 
     RecipeError when both are named: a model's network is what it is.
     """
     given = {name: value for name, value in settings.items() if value is not None}
     if model is None:
         with torch.device("meta"):  # nobody needs its weights
-            return UNet(**given)
+            return UNet(**given), None
     if given:
         raise RecipeError(
             f"expected a model or settings of a network, found {model} and {', '.join(given)}; leave one of them out"
         )
-    return load(model).network
+    loaded = load(model)
+    return loaded.network, loaded
 
 
-def suiting_size(model: str | None, network: UNet | Classifier) -> tuple[int, ...]:
+def suiting_size(network: UNet | Classifier, model: Model | None) -> tuple[int, ...]:
     """The size to show a network with: that of the images of a classifier, else the usual one."""
-    return (None if model is None else load(model).preparation.size) or usual_size(network)
+    return (model.preparation.size if model else None) or usual_size(network)
 
 
 def keep_inputs(path: Path, *inputs: str | Path | None) -> None:
@@ -168,13 +169,12 @@ def tiles_drawing(
     """
     if model is not None and image is None and model_path(model).suffix != ".safetensors":
         image, model = Path(model), None
-    network = chosen_network(model, **settings)
+    network, loaded = chosen_network(model, **settings)
     if isinstance(network, Classifier):
         raise RecipeError(
             "expected a network that answers for every pixel, found a classifier, which sees the whole image at once; "
             "name a segmenter"
         )
-    loaded = None if model is None else load(model)
     geometry = geometry_without_padding(network)
     limit = loaded.largest_tile() if loaded else max(TILE_SIZE[network.dims], geometry.smallest_tile)
     limit = limit if tile_size is None else tile_size
@@ -203,7 +203,9 @@ def _masked(examples: Sequence[Example], recipe: Recipe, preparation: Preparatio
     """What training draws patches from, but with the masks where it has what the network is asked."""
     images = to_training_images(examples, recipe, preparation, torch.device("cpu"))
     for image, example in zip(images, examples, strict=True):
-        mask = compact_ids(example.mask)[0] if recipe.encoding.kind != "semantic" else example.mask
+        mask = example.mask
+        if recipe.encoding.kind != "semantic":
+            mask = np.where(mask < 0, -1, compact_ids(mask)[0])
         image.planes[-1] = torch.from_numpy(mask.astype(np.float32))
     return images
 

@@ -40,6 +40,8 @@ __all__ = ["Planned", "make_plan", "measure_label_speed", "measure_speed", "memb
 
 STEPS_TIMED = 6
 """Steps of which the fastest counts: the first ones of a process are slow, and other work disturbs some."""
+SECONDS_TIMED = 0.5
+"""A slow machine takes no more steps than fill this time, so that a short budget is not spent on timing."""
 ENCODINGS: dict[Task, tuple[EncodingKind, ...]] = {
     "instances": ("ridge", "border", "distance"),
     "semantic": ("semantic",),
@@ -90,7 +92,7 @@ def digests_of(examples: Sequence[Example]) -> tuple[str, ...]:
 
 
 def measure_speed(device: torch.device, dims: int) -> Speed:
-    """Time some small training steps of a segmenter; one to two seconds."""
+    """Time some small training steps of a segmenter; one to two seconds, several on a slow machine."""
     channels, side = (32, 128) if dims == 2 else (16, 32)
     recipe = plan_recipe(DataSummary("", "semantic", ("a", "b"), 2, 1, ((side,) * dims,)))
     recipe = replace(recipe, network=replace(recipe.network, channels=channels), batch=4)
@@ -131,7 +133,7 @@ def measure_label_speed(device: torch.device, summary: DataSummary) -> Speed:
 
 
 def time_a_step(recipe: Recipe, in_channels: int, batches: Callable[[int], Batch], device: torch.device) -> float:
-    """Seconds of the fastest of a few steps."""
+    """Seconds of the fastest of a few steps; of fewer, but two at least, where they take long."""
     network = recipe.network.build(in_channels, recipe.encoding.n_channels, len(recipe.patch))
     state = new_state(network, recipe, device)
     state.plans = [Plan(0, STEPS_TIMED, STEPS_TIMED)]
@@ -140,6 +142,9 @@ def time_a_step(recipe: Recipe, in_channels: int, batches: Callable[[int], Batch
     for record in train_steps(state, batches, recipe, 0, device, best_dtype(device)):
         record.loss.item()
         times.append(time.perf_counter() - begun)
+        # Not counting the first one, which warms up.
+        if sum(times[1:]) > SECONDS_TIMED:
+            break
         begun = time.perf_counter()
     return min(times)
 

@@ -68,7 +68,7 @@ def versions() -> dict[str, str]:
 
 
 def no_batches(step: int) -> Batch:
-    """What a session that only judges learns from."""
+    """What a session learns from that only judges, or for a moment has nothing else."""
     raise AssertionError(f"step {step} of a session that learns no more")
 
 
@@ -195,8 +195,8 @@ class Session:
 
     def refit(self, step: int) -> None:
         """Learn from all images, those held out included, after `step`."""
-        # A large image that was cut in two would be in memory twice.
-        del self.batches
+        # A large image that was cut in two would be in memory twice: in the batches before, and whole.
+        self.batches = no_batches
         whole = set(self.planned.whole)
         self.encoded = {example: images for example, images in self.encoded.items() if example in whole}
         self.batches, self.refit_from = self.make_batches(self.planned.whole), step
