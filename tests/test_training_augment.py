@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from scipy.interpolate import CubicSpline
 
 from ushape.errors import RecipeError
 from ushape.training.augment import (
@@ -110,14 +111,31 @@ def test_displacements_have_the_drawn_spread_and_reach_the_nodes_exactly():
     np.testing.assert_allclose((bent - flat)[:, ::16, ::16], displacement, atol=1e-5)
 
 
+@pytest.mark.parametrize("patch", [(33, 33), (21, 48), (9, 12, 15)])
+def test_between_nodes_displacements_follow_a_cubic_spline_along_each_axis(patch):
+    """Of scipy, one axis after the other, at every pixel."""
+    expected = np.random.default_rng(1).normal(scale=10, size=(len(patch), *[3] * len(patch)))
+    matrix, centre = np.eye(len(patch)), tuple(40.0 for _ in patch)
+    bent, flat = (warp_coordinates(Warp(centre, matrix, each), patch, CPU) for each in (expected, None))
+    for axis, n in enumerate(patch, start=1):
+        spline = CubicSpline(np.linspace(0, n - 1, 3), expected, axis=axis, bc_type="natural")
+        expected = spline(np.arange(n))
+    np.testing.assert_allclose((bent - flat).numpy(), expected, atol=1e-4)
+
+
 def test_places_are_exact_where_a_program_asks_for_coarse_products(monkeypatch):
     """Programs that want speed let products of float32 matrices be computed in bfloat16, which has 8 bits."""
     warp = draw_warp(Augmentation(elastic=0), (3000.0, 2000.0), np.random.default_rng(3))
     exact = warp_coordinates(warp, (64, 48), CPU)
-    monkeypatch.setattr(
-        torch.Tensor, "__matmul__", lambda one, other: torch.matmul(one.bfloat16(), other.bfloat16()).float()
-    )
+    matmul, addmm_ = torch.matmul, torch.Tensor.addmm_
+    monkeypatch.setattr(torch.Tensor, "__matmul__", lambda a, b: matmul(a.bfloat16(), b.bfloat16()).float())
+    monkeypatch.setattr(torch.Tensor, "addmm_", lambda s, a, b: addmm_(s, a.bfloat16().float(), b.bfloat16().float()))
     assert torch.equal(warp_coordinates(warp, (64, 48), CPU), exact)
+    bent = replace(warp, displacement=np.random.default_rng(3).normal(scale=10, size=(2, 3, 3)))
+    coarse = warp_coordinates(bent, (64, 48), CPU)
+    monkeypatch.undo()
+    error = (coarse - warp_coordinates(bent, (64, 48), CPU)).abs().max()
+    assert 0 < error < 0.5
 
 
 def test_interpolation_between_nodes_is_the_natural_cubic_spline():

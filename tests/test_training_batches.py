@@ -1,5 +1,7 @@
 """Batch k is a pure function of (data, seed, k)."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -84,6 +86,25 @@ def test_a_valid_network_is_given_the_maps_of_its_output_only():
     assert float((bright == (batch.classes > 0)).float().mean()) > 0.98
 
 
+@pytest.mark.parametrize("geometry", [Geometry(2, "valid"), Geometry(2, "same")])
+def test_image_classes_weights_and_distance_are_of_the_same_pixels(geometry):
+    image, mask = disc_image(0)
+    maps = encode(mask, Encoding("distance"))
+    # Each map holds the grey values, in its own way.
+    maps = replace(maps, weights=image[0] + 1.0, distance=image[0] + 2.0, classes=np.round(image[0]).astype(np.int64))
+    still = Augmentation(warped=0, brightness=0, contrast=1, gamma=1, noise=0)
+    made = to_training_image(image.astype(np.float32), maps, 1.0, CPU)
+    batches = Batches([made], geometry, (36, 36), 4, still, 0)
+    lost = (36 - batches.out[0]) // 2
+    for k in range(3):
+        batch = batches(k)
+        seen = batch.images[:, 0, lost : 36 - lost, lost : 36 - lost]
+        assert seen.std() > 10
+        assert torch.equal(batch.weights, seen + 1)
+        assert torch.equal(batch.distance, seen + 2)
+        assert torch.equal(batch.classes, seen.round().long())
+
+
 def test_emphasis_sets_how_often_an_image_is_drawn():
     batches = make_batches()
     assert batches.shares == pytest.approx([1 / 6, 2 / 6, 3 / 6])
@@ -101,6 +122,20 @@ def test_every_pixel_of_an_image_can_be_drawn():
         start = [int(c - 3.5) for c in centre]
         covered[max(0, start[0]) : start[0] + 8, max(0, start[1]) : start[1] + 8] = True
     assert covered.all()
+
+
+def test_every_pixel_is_answered_for_by_some_tile_that_is_larger_than_its_answer():
+    """As of the paper's network, whose tile may be larger than the image: the answers lie anywhere in it."""
+    rng, patch, out, space = np.random.default_rng(0), (220, 220), (36, 36), (96, 100)
+    starts = []
+    for _ in range(500):
+        centre = draw_centre(space, patch, out, None, rng)
+        starts.append([int(c - 17.5) for c in centre])
+    first, last = np.min(starts, axis=0), np.max(starts, axis=0)
+    # As far beyond the border as an eighth of the answer, and no further.
+    assert first.tolist() == [-4, -4]
+    assert last.tolist() == [96 - 36 + 4, 100 - 36 + 4]
+    assert len({tuple(start) for start in starts}) > 400
 
 
 def test_a_patch_larger_than_the_image_is_centred():

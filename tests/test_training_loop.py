@@ -70,6 +70,23 @@ def test_a_gradient_is_shortened_to_the_length_that_is_allowed():
     assert length(2 * free) / 0.01 == pytest.approx(free, rel=1e-3)
 
 
+def test_dropout_acts_while_a_network_learns():
+    """Whatever its caller has left it in: `eval` switches dropout off."""
+    losses = []
+    for rate in (0.0, 0.5):
+        torch.manual_seed(0)
+        mask = np.random.default_rng(0).integers(0, 2, (64, 64)).astype(np.int32)
+        recipe = recipe_of()
+        image = to_training_image(mask[None].astype(np.float32), encode(mask, recipe.encoding), 1.0, CPU)
+        network = UNet(channels=4, depth=3, padding="same", dropout=rate).eval()
+        batches = Batches([image], network.geometry, (32, 32), 2, recipe.augmentation, 0)
+        state = new_state(network, recipe, CPU)
+        state.plans = [Plan(0, 1, 1)]
+        (record,) = train_steps(state, batches, recipe, 0, CPU, torch.float32)
+        losses.append(record.loss.item())
+    assert abs(losses[0] - losses[1]) > 1e-3
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("optimiser", [{}, {"name": "sgd", "momentum": 0.99, "learning_rate": 0.001, "clip": 0.5}])

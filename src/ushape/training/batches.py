@@ -144,8 +144,8 @@ class Batches:
         self.n_channels = images[0].n_channels
         self.has_distance = len(images[0].planes) == self.n_channels + 3
 
-    def patch_of(self, k: int, index: int) -> Tensor:
-        """Planes (n, *patch) of one member of batch k, in the order of `TrainingImage.planes`."""
+    def patch_of(self, k: int, index: int, out: Tensor | None = None) -> Tensor:
+        """Planes (n, *patch) of one member of batch k, in the order of `TrainingImage.planes`; written to `out`."""
         rng = np.random.default_rng((self.seed, k, index))
         source = self.images[int(rng.choice(len(self.images), p=self.shares))]
         target = None
@@ -156,13 +156,15 @@ class Batches:
             target = pixels[int(rng.integers(len(pixels)))]
         centre = draw_centre(tuple(source.planes.shape[1:]), self.patch, self.out, target, rng)
         warp = draw_warp(self.augmentation, centre, rng)
-        planes = read_patch(source.planes, len(source.planes) - 1, warp, self.patch)
+        planes = read_patch(source.planes, len(source.planes) - 1, warp, self.patch, out)
         planes[: self.n_channels] = vary_grey_values(planes[: self.n_channels], self.augmentation, rng)
         return planes
 
     def __call__(self, k: int) -> Batch:
         """Batch k."""
-        planes = torch.stack([self.patch_of(k, index) for index in range(self.batch)])
+        planes = self.images[0].planes.new_empty((self.batch, self.n_channels + 2 + self.has_distance, *self.patch))
+        for index in range(self.batch):
+            self.patch_of(k, index, planes[index])
         written = tuple(slice((p - o) // 2, (p - o) // 2 + o) for p, o in zip(self.patch, self.out, strict=True))
         maps = planes[(slice(None), slice(self.n_channels, None), *written)]
         return Batch(
