@@ -3,8 +3,9 @@
     PYTHONPATH=src python benchmarks/speed_sampling.py [--form quick]
 
 Every line makes batches of two patches with their masks, from one simulated image of 1024 x 1024 pixels that lies in
-memory, on one thread. The work is the same for all, and done to every patch: a place at random, any rotation, a zoom of
-0.8 to 1.25, a smooth elastic deformation of some 10 pixels, flips, gamma of 0.8 to 1.25, Gaussian noise of up to 0.1.
+memory, on one thread; its time is that of four batches. The work is the same for all, and done to every patch: a place
+at random, any rotation, a zoom of 0.8 to 1.25, a smooth elastic deformation of some 10 pixels, flips, gamma of 0.8 to
+1.25, Gaussian noise of up to 0.1.
 Ours also carries along what training needs beside the classes (weights and distances, two planes more). albumentations
 crops first and resamples twice in a row, as its transforms do; the others resample once. How each is called stands
 beside the others in the script.
