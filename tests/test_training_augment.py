@@ -159,6 +159,22 @@ def test_grey_values_vary_within_their_strength_and_by_the_seed_alone():
     assert torch.equal(image, vary_grey_values(image, STILL, np.random.default_rng(4)))
 
 
+def test_a_hot_pixel_does_not_make_the_exponent_stronger():
+    image = planes_of(1, 64, 64)
+    image = (image - image.mean()) / image.std()
+    image[0, 10, 20] = 1000.0
+    gamma = replace(STILL, gamma=1.25)
+    for seed in range(20):
+        changed = vary_grey_values(image, gamma, np.random.default_rng(seed))
+        assert 0.5 < changed[0, 30:].std() / image[0, 30:].std() < 2
+        assert changed.argmax() == image.argmax()
+    # The image itself as it was: the largest of its values stays.
+    calm = image[:, 30:]
+    assert float(vary_grey_values(calm, gamma, np.random.default_rng(0)).max()) == pytest.approx(
+        float(calm.max()), abs=1e-4
+    )
+
+
 @pytest.mark.parametrize("largest", [30.0, 180.0])
 def test_every_angle_is_drawn_and_none_beyond_the_largest(largest):
     turning, rng = replace(STILL, rotation=largest), np.random.default_rng(0)

@@ -1,11 +1,13 @@
 """Batches of whole images: a pure function of (data, seed, k), without replacement, one resampling."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from ushape.training.augment import Augmentation
-from ushape.training.label_batches import LabelBatches, warp_images
+from ushape.training.label_batches import LabelBatches, vary_images, warp_images
 
 STILL = Augmentation(mirror=False, rotation=0, zoom=1, shift=0, elastic=0, brightness=0, contrast=1, gamma=1, noise=0)
 
@@ -86,3 +88,13 @@ def test_rotation_zoom_shift_and_bending_keep_within_their_strength():
 def test_a_still_warp_is_the_identity_in_two_and_three_dimensions(size):
     images = torch.randn(3, 2, *size)
     assert torch.allclose(moved(images), images, atol=1e-4)
+
+
+def test_a_hot_pixel_does_not_make_the_exponent_stronger():
+    images = torch.randn((4, 1, 28, 28), generator=torch.Generator().manual_seed(0))
+    images[:, 0, 3, 3] = 1000.0
+    gamma = replace(STILL, gamma=1.25)
+    for seed in range(10):
+        changed = vary_images(images, gamma, np.random.default_rng(seed))
+        spread = changed[:, 0, 10:].std(dim=(1, 2)) / images[:, 0, 10:].std(dim=(1, 2))
+        assert ((spread > 0.5) & (spread < 2)).all()

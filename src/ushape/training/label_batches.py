@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ushape.network.hardware import to_device
-from ushape.training.augment import Augmentation, spline_matrix
+from ushape.training.augment import GREY_SPAN, Augmentation, spline_matrix
 from ushape.training.batches import Batch
 
 __all__ = ["LabelBatches", "warp_images"]
@@ -80,7 +80,7 @@ def vary_images(images: Tensor, augmentation: Augmentation, rng: np.random.Gener
     if augmentation.gamma > 1:
         axes = tuple(range(2, images.ndim))
         low = images.amin(dim=axes, keepdim=True)
-        span = (images.amax(dim=axes, keepdim=True) - low).clamp_min(1e-6)
+        span = (images.amax(dim=axes, keepdim=True) - low).clamp(1e-6, GREY_SPAN)
         images = ((images - low) / span).clamp_min(1e-6) ** factors(augmentation.gamma) * span + low
     if augmentation.contrast > 1:
         images = images * factors(augmentation.contrast)
