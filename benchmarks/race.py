@@ -15,6 +15,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import torch
 from bench.execution import RUNS, Bench, refuse_unsound, rounded, seconds_an_image
 from bench.experiments import Run, read_experiments
 from bench.membranes import MembraneTally, pooled_scores
-from bench.provenance import REPOSITORY, code_version, commit, machine
+from bench.provenance import REPOSITORY, code_version, commit, machine, short_hash, without_words
 from bench.records import Records, Row, now
 from bench.splits import open_stage, read_splits
 from bench.tables import insert_block
@@ -71,7 +72,15 @@ def inputs_of(peer: Peer, run: Run, training: Dataset, scored: Dataset) -> dict[
         "data": training.fingerprint,
         "scored data": scored.fingerprint + (" as membranes" if run.split.membranes else ""),
         "recipe": versions(peer.packages),
+        "program": program_version(),
     }
+
+
+@cache
+def program_version() -> str:
+    """A hash of the code that runs the peers: a learning rate or an epoch there decides about a row."""
+    files = [*sorted((REPOSITORY / "benchmarks" / "racing").rglob("*.py")), REPOSITORY / "benchmarks/speed/peers.py"]
+    return short_hash("\n".join(f"{path.name}\n{without_words(path.read_text('utf-8'))}" for path in files))
 
 
 def inputs_today(run: Run, ours: Bench) -> dict[str, str]:

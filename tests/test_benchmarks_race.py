@@ -141,6 +141,19 @@ def test_a_run_whose_row_is_there_is_skipped_unless_it_is_renewed(command, monke
     assert rows_in(records) != [before]
 
 
+def test_a_run_is_repeated_when_the_program_of_the_peers_has_changed(command, monkeypatch):
+    """A learning rate or a number of epochs there decides about a row."""
+    call, records = command
+    assert call("plain", "objects", "--minutes", FEW_SECONDS) == 0
+    (before,) = rows_in(records)
+    assert before["inputs"]["program"] == race.program_version()
+    asked = []
+    monkeypatch.setitem(race.PEERS, "plain", replace(TINY, run=lambda start: asked.append(start) or perfect(start)))
+    monkeypatch.setattr(race, "program_version", lambda: "other")
+    assert call("plain", "objects", "--minutes", FEW_SECONDS) == 0
+    assert len(asked) == 1
+
+
 def perfect(start):
     """A peer that knows the truth."""
     known = {nnunet.digest(sample.read_image()): sample.read_mask() for sample in start.scored.samples}
@@ -365,7 +378,12 @@ def test_rows_of_other_data_are_marked_and_other_packages_are_none(command, spli
     page = folders / "page.md"
     run = table.run_of(PEERS["plain"], splits["objects"], "tune", table.MINUTES, 0)
     inputs = race.inputs_of(PEERS["plain"], run, *race.open_stage(run.split, "tune"))
-    for changed, mark in (({}, "°"), ({"recipe": "torch 1.0"}, "°"), ({"data": "other"}, "°‡")):
+    for changed, mark in (
+        ({}, "°"),
+        ({"recipe": "torch 1.0"}, "°"),
+        ({"data": "other"}, "°‡"),
+        ({"program": "b"}, "°‡"),
+    ):
         fill(records, run, {"SEG": 0.5}, inputs=inputs | changed)
         assert call("--tables", "--page", str(page)) == 0
         assert f"| 0 | abc{mark} |" in page.read_text()

@@ -62,7 +62,7 @@ def test_grey_stored_as_colours_has_one_channel():
     assert (lesson.channels, lesson.training[0].image.shape) == (1, (1, 64, 64))
 
 
-def test_decisions_are_tuned_for_objects_and_not_for_classes():
+def test_decisions_are_tuned_for_objects_and_two_classes_and_not_for_more():
     lesson = make_lesson(disc_dataset(10))
     known = {digest(page.image): page.classes for page in lesson.validation}
 
@@ -77,8 +77,22 @@ def test_decisions_are_tuned_for_objects_and_not_for_classes():
 
     decision = tuned_decision(lesson, cutting)
     assert decision.merging < 0.6 < default_decision(lesson.encoding).merging
-    semantic = replace(lesson, encoding=Encoding("semantic"))
+    semantic = replace(lesson, encoding=Encoding("semantic", n_classes=3))
     assert tuned_decision(semantic, lambda image: pytest.fail("nothing to tune")) is None
+
+    def unsure(image):
+        """Right, but never surer than 0.46 of what is there."""
+        foreground = np.where(known[digest(image)] > 0, 0.46, 0.1).astype(np.float32)
+        return np.stack([1 - foreground, foreground])
+
+    two = replace(lesson, encoding=Encoding("semantic"), validation=tuple(map(as_classes, lesson.validation)))
+    decision = tuned_decision(two, unsure)
+    assert decision.mask_threshold < 0.46
+    assert decision.min_size == 0
+
+
+def as_classes(page):
+    return replace(page, mask=np.minimum(page.mask, 1))
 
 
 def test_the_eight_ways_to_see_an_image():

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -291,6 +292,35 @@ def test_a_row_tells_when_training_began_with_other_code(bench, split, monkeypat
     monkeypatch.setattr(execution, "code_version", lambda: "other")
     assert bench.score(job)["code"] == f"{code_version()}, other"
     assert bench.state(job) == "older code"
+
+
+def test_a_row_tells_what_trained_in_each_sitting(bench, split, monkeypatch):
+    """Scored later, elsewhere, from a clean checkout: the training was still of changes that nobody committed."""
+    job = bench.job(run_of(split), "list")
+    monkeypatch.setattr(execution, "commit", lambda: ("first", True))
+    monkeypatch.setattr(execution, "machine", lambda: "a slow one")
+    assert not bench.train(job, until=0)
+    monkeypatch.setattr(execution, "commit", lambda: ("second", False))
+    monkeypatch.setattr(execution, "machine", lambda: "a fast one")
+    assert bench.train(job)
+    monkeypatch.setattr(execution, "commit", lambda: ("third", False))
+    row = bench.score(job)
+    assert row["commit"] == "first, second, third"
+    assert row["dirty"]
+    assert row["machine"] == "a slow one; a fast one"
+
+
+def test_the_seconds_of_an_image_are_no_single_measurement(monkeypatch):
+    """The first one is not counted, and a disturbed one of three decides nothing."""
+    took, clock = iter([50.0, 1.0, 9.0, 2.0]), SimpleNamespace(now=0.0)
+
+    def maps(image, symmetries):
+        assert symmetries == 1
+        clock.now += next(took)
+
+    monkeypatch.setattr(execution.time, "perf_counter", lambda: clock.now)
+    data = SimpleNamespace(samples=[SimpleNamespace(read_image=lambda: "pixels")])
+    assert execution.seconds_an_image(SimpleNamespace(maps=maps), data) == 2.0
 
 
 def test_recipes_are_remembered_and_data_not_read_again(bench, split, monkeypatch):

@@ -35,7 +35,7 @@ def test_a_table_as_it_should_be():
             "",
             "|  | ms | x ours | GFLOP/s | of the ceiling | parameters | dtype |",
             "| --- | --- | --- | --- | --- | --- | --- |",
-            "| ushape | 20.0 (15.0 to 25.0) | 1.00 | 100 | 50% | 31.0 M | bfloat16 |",
+            "| ushape | 20.0 (10.0 to 30.0) | 1.00 | 100 | 50% | 31.0 M | bfloat16 |",
             "| plain | 50.0 (50.0 to 50.0) | 2.50 | 50.0 | 50% | 31.5 M | float32 |",
             "| gone | does not import here: a/b |  |  |  |  |  |",
             "",
@@ -44,12 +44,20 @@ def test_a_table_as_it_should_be():
     )
 
 
+def test_the_spread_is_of_all_runs_where_they_are_few():
+    five = Outcome("a", [0.04, 0.01, 0.03, 0.02, 0.05])
+    assert drawn(Table("", ("ms",), [five, replace(five, seconds=five.seconds[:4])]))[2:] == [
+        "| a | 30.0 (20.0 to 40.0) |",
+        "| a | 25.0 (10.0 to 40.0) |",
+    ]
+
+
 def test_rates_peaks_and_agreement():
     one = Outcome("a", [2.0, 4.0], {"images": 9, "pixels": 6e6, "peak": [2e8, 3e8], "difference": 1.5e-6, "changed": 0})
     other = Outcome("b", [6.0], {"images": 9, "pixels": 6e6, "peak": [6e8], "difference": 0.02, "changed": 0.0123})
     columns = ["s", "images/s", "Mpx/s", "peak MB", "memory x ours", "largest difference", "labels changed", "runs"]
     assert drawn(Table("", columns, [one, other]))[2:] == [
-        "| a | 3.00 (2.50 to 3.50) | 3.00 | 2.00 | 300 | 1.00 | 1.5e-06 | 0.0000% | 2 |",
+        "| a | 3.00 (2.00 to 4.00) | 3.00 | 2.00 | 300 | 1.00 | 1.5e-06 | 0.0000% | 2 |",
         "| b | 6.00 (6.00 to 6.00) | 1.50 | 1.00 | 600 | 2.00 | 2.0e-02 | 1.2300% | 1 |",
     ]
 

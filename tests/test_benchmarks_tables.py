@@ -85,6 +85,16 @@ def test_a_mean_over_splits_takes_seeds_that_all_of_them_have(records):
     assert "| both | auto | 10 minutes | 0.700 (0.600 to 0.800) |" in render(LISTED, SPLITS, records)
 
 
+def test_a_line_is_of_one_kind_of_device(records):
+    """The minutes of a GPU hold many times the steps."""
+    fill(records, "tune", [0.8, 0.9, None, None])
+    first, second, *_ = LISTED.runs(SPLITS, "tune")
+    assert "| a | auto | 10 minutes | 0.850 (0.800 to 0.900) |" in render(LISTED, SPLITS, records)
+    records.write(second, row(second, {"SEG": 0.9, "F1": 0.5}, machine="cuda, NVIDIA H200", date="2026-01-01"))
+    records.write(first, row(first, {"SEG": 0.8, "F1": 0.5}, machine="cpu with 2 threads, float32"))
+    assert "| a | auto | 10 minutes | 0.800 |" in render(LISTED, SPLITS, records)
+
+
 def test_a_line_is_of_one_recipe_the_newest(records):
     fill(records, "tune", [0.8, 0.9, 0.7, 0.7])
     _, second, third, _ = LISTED.runs(SPLITS, "tune")

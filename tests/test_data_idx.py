@@ -73,7 +73,10 @@ WHOLE = idx_bytes(np.arange(24, dtype=np.uint8).reshape(2, 3, 4))
         (WHOLE[:10], "expected the lengths of 3 axes, found the end of the file; get it again"),
         (WHOLE[:-1], r"expected 24 bytes for shape \(2, 3, 4\), found 23; the file is cut off, get it again"),
         (WHOLE + b"1", r"expected 24 bytes for shape \(2, 3, 4\), found 25; the file is too long, get it again"),
-        (gzip.compress(WHOLE, mtime=0)[:-10], r"expected an IDX file, found one that is damaged \(.*\); get the file again"),
+        (
+            gzip.compress(WHOLE, mtime=0)[:-10],
+            r"expected an IDX file, found one that is damaged \(.*\); get the file again",
+        ),
         (b"\x1f\x8bno", r"expected an IDX file, found one that is damaged \(.*\); get the file again"),
     ],
 )

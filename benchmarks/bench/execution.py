@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -39,6 +40,7 @@ __all__ = ["Bench", "Deadline", "Job", "State"]
 
 State = Literal["new", "interrupted", "trained", "done", "older code"]
 RUNS = REPOSITORY / "runs" / "benchmarks"
+PREDICTIONS_TIMED = 3
 
 
 class Deadline(Listener):
@@ -83,17 +85,29 @@ def events_in(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
 
 
+def sittings_of(noted: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Which code, commits and machines have trained in a run folder so far; older folders tell of the first commit."""
+    if "sittings" in noted or "commit" not in noted:
+        return list(noted.get("sittings", ()))
+    return [{"code": noted["code"], "commit": noted["commit"], "dirty": False, "machine": machine()}]
+
+
 def rounded(scores: Mapping[str, float]) -> dict[str, float]:
     """Scores to six digits behind the point: warping errors are small."""
     return {name: round(value, 6) for name, value in scores.items()}
 
 
 def seconds_an_image(model: ushape.Model, dataset: Dataset) -> float:
-    """How long the maps of the first image take, without rotations (P21), once others have warmed up the machine."""
-    image = dataset.samples[0].read_image()
-    began = time.perf_counter()
-    model.maps(image, symmetries=1)
-    return time.perf_counter() - began
+    """How long the maps of the first image take, without rotations (P21): the median of some, behind an uncounted one.
+
+    One alone may be disturbed, and the first one of a network chooses its kernels.
+    """
+    image, taken = dataset.samples[0].read_image(), []
+    for _ in range(1 + PREDICTIONS_TIMED):
+        began = time.perf_counter()
+        model.maps(image, symmetries=1)
+        taken.append(time.perf_counter() - began)
+    return statistics.median(taken[1:])
 
 
 def without_reasons(recipe: str) -> str:
@@ -204,8 +218,8 @@ class Bench:
         if not resume:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-            began = {"inputs": job.training_inputs, "code": code_version(), "commit": commit()[0]}
-            write_text(folder / "inputs.json", json.dumps(began))
+            write_text(folder / "inputs.json", json.dumps({"inputs": job.training_inputs, "code": code_version()}))
+        self.note_sitting(folder)
         finished = train_run(
             job.training,
             output=folder,
@@ -222,6 +236,12 @@ class Bench:
         if not finished.interrupted:
             write_text(folder / "seconds.json", json.dumps({"seconds": finished.seconds}))
         return not finished.interrupted
+
+    def note_sitting(self, folder: Path) -> None:
+        """Write down what trains here from now on: a run may go on by other code, or on another machine."""
+        noted, (name, dirty) = read_json(folder / "inputs.json"), commit()
+        sitting = {"code": code_version(), "commit": name, "dirty": dirty, "machine": machine()}
+        write_text(folder / "inputs.json", json.dumps(noted | {"sittings": [*sittings_of(noted), sitting]}))
 
     def score(self, job: Job) -> Row:
         """Score what was learnt, log the look where it was at a test part, and keep the row.
@@ -246,6 +266,13 @@ class Bench:
     def row(self, job: Job, model: ushape.Model, scores: Mapping[str, float]) -> Row:
         """What is kept of a run."""
         run, noted, (name, dirty) = job.run, read_json(self.run_folder(job.run) / "inputs.json"), commit()
+        scoring = {"code": code_version(), "commit": name, "dirty": dirty, "machine": machine()}
+        sittings = [*sittings_of(noted), scoring]
+
+        def each(key: str) -> list[str]:
+            """What the sittings say, in their order and once each."""
+            return list(dict.fromkeys(sitting[key] for sitting in sittings))
+
         return run.about | {
             "recipe": run.variant.recipe,
             "settings": list(run.variant.settings),
@@ -260,9 +287,9 @@ class Bench:
             "network": model.settings["network"],
             "inputs": dict(job.inputs),
             "trained recipe": without_reasons(model.facts["recipe"]),
-            "code": code_version() if noted["code"] == code_version() else f"{noted['code']}, {code_version()}",
-            "commit": name if noted["commit"] == name else f"{noted['commit']}, {name}",
-            "dirty": dirty,
-            "machine": machine(),
+            "code": ", ".join(each("code")),
+            "commit": ", ".join(each("commit")),
+            "dirty": any(sitting["dirty"] for sitting in sittings),
+            "machine": "; ".join(each("machine")),
             "date": now(),
         }

@@ -100,9 +100,14 @@ def with_range(values: Sequence[float], text: str = "{:.3f}") -> str:
 
 
 def of_one_recipe(pairs: Sequence[tuple[Run, Row]]) -> list[tuple[Run, Row]]:
-    """Those rows that were made by the same recipe as the newest one: a mean over two recipes would say nothing."""
+    """Those rows of the newest one's recipe and kind of device: a mean over two of either would say nothing."""
+
+    def kind(row: Row) -> tuple[str | None, str]:
+        """The recipe, and whether a CPU or a GPU has learnt in the minutes."""
+        return row["inputs"].get("recipe"), row["machine"].replace(",", " ").split()[0]
+
     newest = max((row for _, row in pairs), key=lambda row: str(row["date"]))
-    return [(run, row) for run, row in pairs if row["inputs"].get("recipe") == newest["inputs"].get("recipe")]
+    return [(run, row) for run, row in pairs if kind(row) == kind(newest)]
 
 
 def lines_of(runs: Iterable[Run], records: Records) -> list[Line]:

@@ -24,9 +24,10 @@ from ushape.preparation import Preparation
 from ushape.scoring.objects import score_of_choices
 from ushape.targets.instances import Decision
 from ushape.targets.maps import Encoding, encode
-from ushape.targets.tuning import tune_decision
+from ushape.targets.tuning import tune_decision, tune_threshold
 from ushape.training.examples import DataSummary, Example, read_examples, spread, summarise
 from ushape.training.holdout import split_whole
+from ushape.training.judging import Judge
 from ushape.training.recipe import Recipe
 from ushape.training.rules import RIMS_PER_DIAMETER, choose_encoding
 from ushape.training.validating import TUNING_IMAGES
@@ -108,12 +109,16 @@ def dihedral(image: Image, number: int) -> Image:
 
 
 def tuned_decision(lesson: Lesson, maps_of: Callable[[Image], Maps]) -> Decision | None:
-    """Thresholds that suit the images held out; None for classes, which need none."""
-    if lesson.encoding.kind == "semantic":
+    """Thresholds that suit the images held out, by what our own runs choose theirs; None for more than two classes."""
+    encoding = lesson.encoding
+    if encoding.kind == "semantic" and encoding.n_classes != 2:
         return None
     pages = spread(lesson.validation, TUNING_IMAGES)
-    maps = [maps_of(page.image) for page in pages]
-    return tune_decision(maps, [page.mask for page in pages], lesson.encoding, score_of_choices)[0]
+    maps, masks = [maps_of(page.image) for page in pages], [page.mask for page in pages]
+    if encoding.kind != "semantic":
+        return tune_decision(maps, masks, encoding, score_of_choices)[0]
+    judge = Judge("semantic", ("background", "foreground"), encoding)
+    return Decision(min_size=0, mask_threshold=tune_threshold(maps, masks, judge.score))
 
 
 def conclude(

@@ -21,6 +21,8 @@ from ushape.training.checkpoint import write_text
 __all__ = ["COLUMNS", "Result", "Table", "draw", "insert_results", "read_results", "render", "write_result"]
 
 NOTHING = "-"
+LEAST_FOR_QUARTILES = 5
+"""Runs: of two the quartiles are half of their range."""
 FORMS = ("full", "quick", "tiny")
 """The ways to measure, the most thorough first; `tiny` only tries the scripts and is never shown in a page."""
 
@@ -115,8 +117,9 @@ class Row:
 
 
 def with_spread(outcome: Outcome, scale: float, digits: int) -> str:
-    """The median and the quartiles."""
-    low, high = quartiles(outcome.seconds)
+    """The median and the quartiles; of few runs, whose quartiles lie inside of them all, the least and the most."""
+    taken = outcome.seconds
+    low, high = quartiles(taken) if len(taken) >= LEAST_FOR_QUARTILES else (min(taken), max(taken))
     return f"{scale * outcome.median:.{digits}f} ({scale * low:.{digits}f} to {scale * high:.{digits}f})"
 
 
